@@ -1,0 +1,55 @@
+"""The CloudEvents 1.0 envelope, structured JSON, in which every sink but slack and apprise gives a verdict on."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from receiver.core.verdict import SCHEMA_ID, Verdict
+
+CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One revision of one verdict on its way to one sink.
+
+    `source` is the address of Runflow's evaluations; `replay_id` is set when somebody asked for it to be sent again.
+    """
+
+    verdict: Verdict
+    source: str
+    replay_id: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The CloudEvents id: the same for every retry, every process and every replay."""
+        return self.verdict.message_id
+
+    @property
+    def key(self) -> str:
+        """What the other side is given against repeats. A replay is meant to arrive, so it has a key of its own."""
+        return self.id if self.replay_id is None else f"{self.id}:{self.replay_id}"
+
+    @property
+    def type(self) -> str:
+        """`io.runflow.evaluation.completed` or `.failed`; `.revised` from the second revision on."""
+        return "io.runflow." + ("evaluation.revised" if self.verdict.revision > 1 else self.verdict.event)
+
+    @cached_property
+    def cloud_event(self) -> bytes:
+        """The whole envelope as JSON in UTF-8."""
+        verdict = self.verdict
+        attributes = {
+            "id": self.id,
+            "source": self.source,
+            "type": self.type,
+            "subject": str(verdict.evaluation_id),
+            "time": verdict.completed_at or verdict.received_at,
+            "dataschema": SCHEMA_ID,
+            "datacontenttype": "application/json",
+        }
+        if self.replay_id is not None:
+            attributes["replayid"] = self.replay_id
+        return JSONFormat().write(CloudEvent(attributes, verdict.model_dump(mode="json")))

@@ -1,0 +1,111 @@
+"""Reading what others wrote: a field that is missing, null or of another type costs that field, never the whole.
+
+Enumerations are open and unknown fields are passed over here (the raw JSON stays in storage). What was odd is collected, so
+that it can be shown.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
+
+
+def without_nul(text: str) -> str:
+    """PostgreSQL's text cannot hold U+0000, which JSON may carry: the replacement character stands in."""
+    return text.replace("\0", "\ufffd")
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_nul(value)
+    if isinstance(value, Mapping):
+        return {without_nul(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    return value
+
+
+def _must_be_text(value: Any) -> Any:
+    """A number would be taken for seconds since 1970."""
+    if not isinstance(value, str):
+        raise ValueError("must be text")  # noqa: TRY004 (pydantic collects ValueError, not TypeError)
+    return value
+
+
+def in_utc(moment: datetime) -> datetime:
+    """Runflow writes `Z` or `+00:00`; a time without a zone can only be meant as UTC."""
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is out of range in UTC") from error
+
+
+def _note(info: ValidationInfo, oddity: str) -> None:
+    if info.context is not None:
+        info.context.append(oddity)
+
+
+def _each(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Keeps the good items of a list with bad ones."""
+    noted = len(info.context or [])
+    try:
+        return handler(value)
+    except ValidationError:
+        if not isinstance(value, list):
+            raise
+    if info.context is not None:
+        del info.context[noted:]  # the items are read again, one by one
+    kept: list[Any] = []
+    for position, item in enumerate(value):
+        try:
+            kept += handler([item])
+        except ValidationError:
+            _note(info, f"{info.field_name}[{position}] is not readable")
+    return kept
+
+
+Text = Annotated[str, AfterValidator(without_nul)]
+Number = Annotated[float, AllowInfNan(False)]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""A whole number that a database column can hold."""
+Timestamp = Annotated[datetime, Field(strict=False), BeforeValidator(_must_be_text), AfterValidator(in_utc)]
+Opaque = Annotated[dict[str, Any], AfterValidator(_clean)]
+"""An object whose shape Runflow does not promise."""
+Good = WrapValidator(_each)
+"""Marks a list whose bad items are dropped: `Annotated[list[X], Good]`."""
+Texts = Annotated[list[Text], Good]
+
+
+class Lenient(BaseModel):
+    """A model all of whose fields have defaults, to which a field falls back when its value cannot be read."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _or_default(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            name = str(info.field_name)
+            _note(info, f"{name} is not readable")
+            return cls.model_fields[name].get_default(call_default_factory=True, validated_data={})
+
+    @classmethod
+    def read(cls, body: bytes) -> tuple[Self, list[str]]:
+        """The model read from JSON, and what was odd. Raises ValueError if it is not a JSON object."""
+        oddities: list[str] = []
+        return cls.model_validate_json(body, context=oddities), oddities

@@ -1,0 +1,148 @@
+"""One set of words for a sink's `match` and for the API's filters, so that one set of code decides both.
+
+Inside a filter all words must hold; several values of one word mean any of them; `"null"` stands for no value; bounds
+include themselves and never match a missing value. The store turns the same table of words into SQL.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Annotated, Any, Final, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+from receiver.core.lenient import in_utc
+from receiver.core.verdict import Verdict
+
+NULL: Final = "null"
+
+
+class Comparison(Enum):
+    """How a word looks at its field."""
+
+    IS = "equal, or both without a value"
+    STARTS = "starts with"
+    AT_LEAST = "not less"
+    AT_MOST = "not more"
+    ISSUE = "an issue of that category"
+
+
+class Word(NamedTuple):
+    """A word of a filter: the verdict's field it looks at, and how."""
+
+    field: str
+    comparison: Comparison
+
+
+WORDS: Final[Mapping[str, Word]] = {
+    "overall_passed": Word("overall_passed", Comparison.IS),
+    "status": Word("status", Comparison.IS),
+    "event": Word("event", Comparison.IS),
+    "failure_code": Word("failure_code", Comparison.IS),
+    "primary_action_code": Word("primary_action_code", Comparison.IS),
+    "task_type": Word("task_type", Comparison.IS),
+    "model_id": Word("model_id", Comparison.IS),
+    "client_ref": Word("client_ref", Comparison.IS),
+    "client_ref_prefix": Word("client_ref", Comparison.STARTS),
+    "run_id": Word("run_id", Comparison.IS),
+    "issue_category": Word("issues", Comparison.ISSUE),
+    "weighted_pass_rate_min": Word("weighted_pass_rate", Comparison.AT_LEAST),
+    "weighted_pass_rate_max": Word("weighted_pass_rate", Comparison.AT_MOST),
+    "completed_after": Word("completed_at", Comparison.AT_LEAST),
+    "completed_before": Word("completed_at", Comparison.AT_MOST),
+    "tree": Word("tree", Comparison.IS),
+    "origin": Word("origin", Comparison.IS),
+}
+
+
+def _several(value: Any) -> Any:
+    """One value and a list of one mean the same."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _true_false_null(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value not in ("true", "false", NULL):
+        raise ValueError("must be true, false or null")
+    return value
+
+
+def _not_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise ValueError("must not be an empty list")
+    return values
+
+
+Strings = Annotated[tuple[str, ...], BeforeValidator(_several), AfterValidator(_not_empty)]
+Flags = Annotated[
+    tuple[Annotated[str, BeforeValidator(_true_false_null)], ...],
+    BeforeValidator(_several),
+    AfterValidator(_not_empty),
+]
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_several), AfterValidator(_not_empty)]
+Times = Annotated[
+    tuple[Annotated[datetime, AfterValidator(in_utc)], ...],
+    BeforeValidator(_several),
+    AfterValidator(_not_empty),
+]
+
+
+class Filter(BaseModel):
+    """Which verdicts: all words that are given must hold. An unknown word is an error that names it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    overall_passed: Flags | None = None
+    status: Strings | None = None
+    event: Strings | None = None
+    failure_code: Strings | None = None
+    primary_action_code: Strings | None = None
+    task_type: Strings | None = None
+    model_id: Strings | None = None
+    client_ref: Strings | None = None
+    client_ref_prefix: Strings | None = None
+    run_id: Strings | None = None
+    issue_category: Strings | None = None
+    weighted_pass_rate_min: Numbers | None = None
+    weighted_pass_rate_max: Numbers | None = None
+    completed_after: Times | None = None
+    completed_before: Times | None = None
+    tree: Strings | None = None
+    origin: Strings | None = None
+
+    def given(self) -> dict[str, tuple[Any, ...]]:
+        """The words that are given, with their values."""
+        return {name: values for name in WORDS if (values := getattr(self, name)) is not None}
+
+    def matches(self, verdict: Verdict) -> bool:
+        """Whether all words hold for this verdict."""
+        return all(_holds(WORDS[name], values, verdict) for name, values in self.given().items())
+
+
+def matches_any(filters: tuple[Filter, ...], verdict: Verdict) -> bool:
+    """A sink's `match`: one filter that holds is enough, and no filter at all is everything."""
+    return not filters or any(each.matches(verdict) for each in filters)
+
+
+def as_text(value: Any) -> str:
+    """A field's value as filters write it."""
+    if value is None:
+        return NULL
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+_COMPARISONS: Final[Mapping[Comparison, Callable[[Any, Any], bool]]] = {
+    Comparison.IS: lambda value, wanted: as_text(value) == wanted,
+    Comparison.STARTS: lambda value, wanted: value is not None and value.startswith(wanted),
+    Comparison.AT_LEAST: lambda value, wanted: value is not None and value >= wanted,
+    Comparison.AT_MOST: lambda value, wanted: value is not None and value <= wanted,
+    Comparison.ISSUE: lambda issues, wanted: (
+        not issues if wanted == NULL else any(issue.category == wanted for issue in issues)
+    ),
+}
+
+
+def _holds(word: Word, values: tuple[Any, ...], verdict: Verdict) -> bool:
+    value, holds = getattr(verdict, word.field), _COMPARISONS[word.comparison]
+    return any(holds(value, wanted) for wanted in values)

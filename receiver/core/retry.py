@@ -1,0 +1,25 @@
+"""When to try again: pure decisions. `spread` is a random number from 0 to 1 that the caller draws."""
+
+from datetime import timedelta
+
+_ENOUGH_DOUBLINGS = 32
+
+
+def backoff(failures: int, *, first: timedelta, longest: timedelta, spread: float) -> timedelta:
+    """How long to wait after so many failures in a row: doubling from `first` to `longest`.
+
+    Up to half of it is taken off at random, so that those that failed together do not come back together.
+    """
+    doublings = min(max(failures - 1, 0), _ENOUGH_DOUBLINGS)
+    wait: timedelta = min(first * 2**doublings, longest)
+    return wait * (1 - spread / 2)
+
+
+def retry_after(header: str | None, longest: timedelta) -> timedelta | None:
+    """The seconds of a `Retry-After` header, capped; None if there is none or it is no number of seconds.
+
+    The date form is passed over: it would need both clocks to agree, and the wait without it is right as well.
+    """
+    if header is None or not header.strip().isdecimal() or not header.isascii():
+        return None
+    return min(timedelta(seconds=min(int(header.strip()[:9]), 10**9)), longest)

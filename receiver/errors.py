@@ -1,0 +1,117 @@
+"""Every failure that this package raises on purpose, in one tree. Imports nothing of ours.
+
+    ReceiverError
+    ├── SettingsError            a setting is wrong or missing            exit status 2
+    ├── SchemaError              the database is newer or not migrated    exit status 2
+    ├── PipelineTaken            another process runs the pipeline on this SQLite file
+    ├── StoreUnavailable         cannot store just now: `reason` says why  → 503
+    ├── RunflowRefused           Runflow's API answered with an error, or not at all
+    └── RequestError             what a caller of our HTTP side did        → its status
+        ├── Unauthorized             401  UNAUTHORIZED
+        ├── PermissionDenied         403  PERMISSION_DENIED
+        ├── NotFound                 404  NOT_FOUND
+        ├── MethodNotAllowed         405  METHOD_NOT_ALLOWED
+        ├── Conflict                 409  CONFLICT
+        ├── BodyTooLarge             413  BODY_TOO_LARGE
+        └── Invalid                  422  VALIDATION_ERROR, `errors` names each field
+
+The status of each is in one table, in `receiver.web.answers`. A message never holds a secret, a signature or the full
+address of a sink: it is shown, logged and kept by others.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+Unstorable = Literal["database", "disk", "queue_full", "stopping", "schema"]
+"""Why nothing can be stored just now; `/readyz` answers with one of these words."""
+
+
+class ReceiverError(Exception):
+    """The root: catch this to catch all that is ours."""
+
+
+class SettingsError(ReceiverError):
+    """A setting is wrong or missing. Each line of the message names one, what is wrong, and what would be right."""
+
+
+class SchemaError(ReceiverError):
+    """The database is newer than this program, or not migrated. The message says what to do."""
+
+
+class PipelineTaken(ReceiverError):
+    """Another process already runs the pipeline on this SQLite file."""
+
+
+class StoreUnavailable(ReceiverError):
+    """The store cannot take anything just now. Nothing was stored, and trying again later is right."""
+
+    def __init__(self, reason: Unstorable, message: str) -> None:
+        super().__init__(message)
+        self.reason: Unstorable = reason
+
+
+class RunflowRefused(ReceiverError):
+    """Runflow's API answered with an error (`status`), or could not be reached (`status` is None)."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class FieldProblem(NamedTuple):
+    """One wrong field of a request, as it stands in the answer's `errors`."""
+
+    field: str
+    message: str
+
+
+class RequestError(ReceiverError):
+    """A request that cannot be served as it is. `code` is Runflow's own word for it, where it has one."""
+
+    code = "BAD_REQUEST"
+
+
+class Unauthorized(RequestError):
+    """No token or signature, or a wrong one; which of the two is not told."""
+
+    code = "UNAUTHORIZED"
+
+
+class PermissionDenied(RequestError):
+    """A good token without the right to do this."""
+
+    code = "PERMISSION_DENIED"
+
+
+class NotFound(RequestError):
+    """There is no such thing here."""
+
+    code = "NOT_FOUND"
+
+
+class MethodNotAllowed(RequestError):
+    """The address exists; this method does not."""
+
+    code = "METHOD_NOT_ALLOWED"
+
+
+class Conflict(RequestError):
+    """It is not in a state in which this can be done."""
+
+    code = "CONFLICT"
+
+
+class BodyTooLarge(RequestError):
+    """The body is over the limit."""
+
+    code = "BODY_TOO_LARGE"
+
+
+class Invalid(RequestError):
+    """A parameter or a field is wrong; `problems` names each."""
+
+    code = "VALIDATION_ERROR"
+
+    def __init__(self, problems: Sequence[FieldProblem]) -> None:
+        super().__init__("; ".join(f"{field}: {message}" for field, message in problems))
+        self.problems = list(problems)

@@ -1,0 +1,33 @@
+"""The one place that names the HTTP client, so that changing it is one line. Everything outgoing goes through here."""
+
+import httpx as client
+
+AsyncClient = client.AsyncClient
+Response = client.Response
+HTTPError = client.HTTPError
+InvalidURL = client.InvalidURL
+ConnectError = client.ConnectError
+ConnectTimeout = client.ConnectTimeout
+TimeoutException = client.TimeoutException
+URL = client.URL
+
+MOST_CONNECTIONS = 20
+"""The pool's cost a request grows with its size: 0.3 ms at few connections, 4 ms at 200."""
+
+
+def open_client(*, timeout: float, connections: int = MOST_CONNECTIONS) -> AsyncClient:
+    """A client for one destination: `timeout` seconds for each step, no redirects, nothing from the environment."""
+    limits = client.Limits(
+        max_connections=min(connections, MOST_CONNECTIONS),
+        max_keepalive_connections=min(connections, MOST_CONNECTIONS),
+    )
+    return AsyncClient(timeout=timeout, limits=limits, follow_redirects=False, trust_env=False)
+
+
+def why(error: Exception) -> str:
+    """What went wrong, for people. The client's own text is left out where it may show the address, which can be a secret."""
+    if isinstance(error, client.TimeoutException):
+        return "no answer in time" if not isinstance(error, client.ConnectTimeout) else "no connection in time"
+    if isinstance(error, client.ConnectError):
+        return "cannot connect"
+    return f"the connection broke ({type(error).__name__})"

@@ -1,0 +1,83 @@
+"""What a sink is: options in, messages out, and for each message an outcome."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from receiver.core.envelope import Message
+from receiver.core.matching import Filter
+
+
+class Done(NamedTuple):
+    """The other side has it durably. `remote_id` is its own name for it, where it gives one."""
+
+    remote_id: str | None = None
+
+
+class Again(NamedTuple):
+    """This message failed in a way that may pass; `after` is the wait in seconds that the other side asked for."""
+
+    reason: str
+    after: float | None = None
+
+
+class Never(NamedTuple):
+    """The other side will not take this message, ever: a dead letter."""
+
+    reason: str
+
+
+class Down(NamedTuple):
+    """The sink itself cannot take anything just now (refused, 401, 429 …): it is paused, no attempt is used up."""
+
+    reason: str
+    after: float | None = None
+
+
+Outcome = Done | Again | Never | Down
+
+
+class Sink(Protocol):
+    """A destination. Reasons in outcomes and errors show no secret and no full address."""
+
+    batch: ClassVar[int]
+    """The most messages that one `send` takes."""
+
+    async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+        """Sends up to `batch` messages and tells the outcome of each, in order. Raises nothing that it can foresee."""
+        ...
+
+    async def check(self) -> str:
+        """Reaches the other side without an effect; says what it found. Raises `SinkError` with the reason."""
+        ...
+
+    async def close(self) -> None:
+        """Gives back connections. The sink is not used afterwards."""
+        ...
+
+
+class SinkError(Exception):
+    """Why a check failed, for people."""
+
+
+def _one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
+class SinkOptions(BaseModel):
+    """What every kind of sink has. Each kind adds its own; an unknown option is an error that names it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(
+        pattern=r"^[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?$",
+        description="Unique; part of every log line about it.",
+    )
+    match: Annotated[tuple[Filter, ...], BeforeValidator(_one_or_many)] = ()
+    timeout: float = Field(default=10, gt=0, le=300, description="Seconds that one attempt may take.")
+    concurrency: int = Field(default=8, ge=1, le=100, description="Attempts under way at once, in each process.")
+    rate: float | None = Field(default=None, gt=0, description="Most messages a second, over all processes.")
+    dead_after: float = Field(
+        default=72, gt=0, description="Hours of failed attempts until a message is a dead letter."
+    )

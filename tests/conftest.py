@@ -1,0 +1,64 @@
+"""What all tests share: the event loop's backend, the samples, the services, and walls against the caller's environment."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+SAMPLES = Path(__file__).parent / "samples"
+SERVICES = {
+    "postgres": ("TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres", "apt-get install postgresql"),
+    "redis": ("TEST_REDIS_URL", "redis://127.0.0.1:6379/9", "apt-get install redis-server"),
+}
+# Read before the wall goes up: the tests' own settings, and whether a missing service is a failure.
+_ADDRESSES = {kind: os.environ.get(name, default) for kind, (name, default, _) in SERVICES.items()}
+_IN_CI = os.environ.get("CI") == "true"
+_OURS = ("RECEIVER_", "RUNFLOW_", "DATABASE_", "SLACK_", "TEST_")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A test reads no setting and no file of whoever runs it."""
+    for name in [name for name in os.environ if name.startswith(_OURS)]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The folder of signed sample bodies and the full tree."""
+    return SAMPLES
+
+
+def _service(kind: str) -> str:
+    name, _, remedy = SERVICES[kind]
+    address = _ADDRESSES[kind]
+    parts = urlsplit(address)
+    try:
+        socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 0), timeout=5).close()
+    except OSError as error:
+        message = f"no {kind} at {address} ({error}): start one ({remedy}) or name another with {name}"
+        if _IN_CI:
+            pytest.fail(message)
+        pytest.skip(message)
+    return address
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The address of a PostgreSQL server's maintenance database, where the tests may create databases."""
+    yield _service("postgres")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The address of a Redis database that the tests may fill."""
+    yield _service("redis")
