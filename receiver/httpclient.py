@@ -1,5 +1,7 @@
 """The one place that names the HTTP client, so that changing it is one line. Everything outgoing goes through here."""
 
+import ssl
+
 import httpx as client
 
 AsyncClient = client.AsyncClient
@@ -31,3 +33,8 @@ def why(error: Exception) -> str:
     if isinstance(error, client.ConnectError):
         return "cannot connect"
     return f"the connection broke ({type(error).__name__})"
+
+
+def tls_context() -> ssl.SSLContext:
+    """Whose certificates every client here believes, for a connection that is made by hand."""
+    return client.create_ssl_context(trust_env=False)

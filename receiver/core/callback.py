@@ -5,19 +5,18 @@ an odd field is no reason to hold a verdict back: the fetch settles it.
 """
 
 import re
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-import pydantic_core
-
-from receiver.core.lenient import Lenient, Number, Text, Texts, Timestamp
+from receiver.core.lenient import Lenient, Number, Text, Texts, Timestamp, read_json, without_nul
 
 EVALUATION_EVENTS = frozenset({"evaluation.completed", "evaluation.failed"})
 SAMPLE_PREFIX = "00000000-"
 """Evaluation ids of `receiver send` start with this; their verdicts stay out of all sinks but `file`."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NEVER_NULL = ("status", "completed_at")
+"""Besides the two that make it an event, these are the fields that Runflow always fills."""
 
 
 class EvaluationEvent(NamedTuple):
@@ -57,7 +56,7 @@ class Callback(Lenient):
 def understand(body: bytes) -> EvaluationEvent | OtherEvent | NotUnderstood:
     """Tells what a genuine body is. Never raises."""
     try:
-        content: Any = pydantic_core.from_json(without_mark(body))
+        content: Any = read_json(body)
     except ValueError as error:
         return NotUnderstood(f"not JSON: {error}")
     if not isinstance(content, dict):
@@ -65,6 +64,7 @@ def understand(body: bytes) -> EvaluationEvent | OtherEvent | NotUnderstood:
     event = content.get("event")
     if not isinstance(event, str):
         return NotUnderstood("no string `event`")
+    event = without_nul(event)
     if not event.startswith("evaluation."):
         return OtherEvent(event)
     evaluation_id = content.get("evaluation_id")
@@ -75,13 +75,16 @@ def understand(body: bytes) -> EvaluationEvent | OtherEvent | NotUnderstood:
 
 def read_callback(body: bytes, event: str) -> tuple[Callback, list[str]]:
     """The fields of an evaluation's event, and what was odd about them, a short phrase each."""
-    callback, oddities = Callback.read(without_mark(body))
+    callback, oddities = Callback.read(body)
     expected = event.removeprefix("evaluation.")
+    for name in _NEVER_NULL:
+        if getattr(callback, name) is None and f"{name} is not readable" not in oddities:
+            oddities.append(f"{name} is missing")
     if callback.status not in (expected, None):
         oddities.append(f"status {callback.status[:64]!r} in an event {event}")
     return callback, oddities
 
 
-def without_mark(body: bytes) -> bytes:
-    """The body without the byte order mark that some proxies and editors put before JSON (RFC 8259, section 8.1)."""
-    return body.removeprefix(_BYTE_ORDER_MARK)
+def origin_of(evaluation_id: UUID) -> Literal["callback", "sample"]:
+    """Where an event that came by POST is from: Runflow, or `receiver send`."""
+    return "sample" if str(evaluation_id).startswith(SAMPLE_PREFIX) else "callback"

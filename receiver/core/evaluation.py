@@ -19,7 +19,7 @@ WIDE_EMBEDS = (
 NARROW_EMBEDS = ("judges", "action", "gate_failures")
 """What the verdict needs, and what Runflow's own pages ask for."""
 
-CostText = Annotated[str, Field(pattern=r"^[+-]?(\d+\.?\d*|\.\d+)$")]
+CostText = Annotated[str, Field(pattern=r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$")]
 """Credits as a decimal string, what Runflow's own pattern takes; never a float."""
 
 

@@ -4,10 +4,14 @@ Enumerations are open and unknown fields are passed over here (the raw JSON stay
 that it can be shown.
 """
 
+import math
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
+import pydantic_core
 from pydantic import (
     AfterValidator,
     AllowInfNan,
@@ -22,6 +26,28 @@ from pydantic import (
     field_validator,
 )
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_ESCAPE = re.compile(
+    rb"(?P<good>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\(?!u[dD][89a-fA-F]).)"
+    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}",
+    re.DOTALL,
+)
+"""An escape in JSON text: a surrogate pair or any other (`good`), or half of a pair."""
+_DATE = re.compile(r"[0-9]{4}-")
+
+
+def read_json(body: bytes) -> Any:
+    """What a JSON text says. Raises ValueError, whose message shows nothing of the text.
+
+    A byte order mark, which some proxies put before JSON, is passed over (RFC 8259, section 8.1). Half of a surrogate pair,
+    which is what cutting a text inside an emoji leaves, becomes the replacement character: the parser would refuse the whole.
+    """
+    text = body.removeprefix(_BYTE_ORDER_MARK)
+    try:
+        return pydantic_core.from_json(text)
+    except ValueError:
+        return pydantic_core.from_json(_ESCAPE.sub(lambda escape: escape["good"] or rb"\ufffd", text))
+
 
 def without_nul(text: str) -> str:
     """PostgreSQL's text cannot hold U+0000, which JSON may carry: the replacement character stands in."""
@@ -35,13 +61,15 @@ def _clean(value: Any) -> Any:
         return {without_nul(key): _clean(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_clean(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no word for it, and it is not even equal to itself
     return value
 
 
-def _must_be_text(value: Any) -> Any:
-    """A number would be taken for seconds since 1970."""
-    if not isinstance(value, str):
-        raise ValueError("must be text")  # noqa: TRY004 (pydantic collects ValueError, not TypeError)
+def _must_be_date(value: Any) -> Any:
+    """A number, also one in text, would be taken for seconds since 1970."""
+    if not isinstance(value, str) or not _DATE.match(value):
+        raise ValueError("must be a date and a time as text")
     return value
 
 
@@ -69,11 +97,10 @@ def _each(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInf
     if info.context is not None:
         del info.context[noted:]  # the items are read again, one by one
     kept: list[Any] = []
-    for position, item in enumerate(value):
-        try:
+    for item in value:
+        with suppress(ValidationError):
             kept += handler([item])
-        except ValidationError:
-            _note(info, f"{info.field_name}[{position}] is not readable")
+    _note(info, f"{info.field_name}: {len(value) - len(kept)} of {len(value)} items are not readable")
     return kept
 
 
@@ -81,7 +108,7 @@ Text = Annotated[str, AfterValidator(without_nul)]
 Number = Annotated[float, AllowInfNan(False)]
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 """A whole number that a database column can hold."""
-Timestamp = Annotated[datetime, Field(strict=False), BeforeValidator(_must_be_text), AfterValidator(in_utc)]
+Timestamp = Annotated[datetime, Field(strict=False), BeforeValidator(_must_be_date), AfterValidator(in_utc)]
 Opaque = Annotated[dict[str, Any], AfterValidator(_clean)]
 """An object whose shape Runflow does not promise."""
 Good = WrapValidator(_each)
@@ -106,6 +133,9 @@ class Lenient(BaseModel):
 
     @classmethod
     def read(cls, body: bytes) -> tuple[Self, list[str]]:
-        """The model read from JSON, and what was odd. Raises ValueError if it is not a JSON object."""
+        """The model read from JSON, and what was odd, each once. Raises ValueError if it is not a JSON object."""
         oddities: list[str] = []
-        return cls.model_validate_json(body, context=oddities), oddities
+        match read_json(body):
+            case dict() as content:
+                return cls.model_validate(content, context=oddities), list(dict.fromkeys(oddities))
+        raise ValueError("JSON, but not an object")

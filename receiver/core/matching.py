@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from receiver.core.lenient import in_utc
+from receiver.core.lenient import Number, Text, in_utc
 from receiver.core.verdict import Verdict
 
 NULL: Final = "null"
@@ -74,13 +74,13 @@ def _not_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-Strings = Annotated[tuple[str, ...], BeforeValidator(_several), AfterValidator(_not_empty)]
+Strings = Annotated[tuple[Text, ...], BeforeValidator(_several), AfterValidator(_not_empty)]
 Flags = Annotated[
     tuple[Annotated[str, BeforeValidator(_true_false_null)], ...],
     BeforeValidator(_several),
     AfterValidator(_not_empty),
 ]
-Numbers = Annotated[tuple[float, ...], BeforeValidator(_several), AfterValidator(_not_empty)]
+Numbers = Annotated[tuple[Number, ...], BeforeValidator(_several), AfterValidator(_not_empty)]
 Times = Annotated[
     tuple[Annotated[datetime, AfterValidator(in_utc)], ...],
     BeforeValidator(_several),

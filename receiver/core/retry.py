@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-_ENOUGH_DOUBLINGS = 32
+_ENOUGH_DOUBLINGS = 64
 
 
 def backoff(failures: int, *, first: timedelta, longest: timedelta, spread: float) -> timedelta:
@@ -11,8 +11,8 @@ def backoff(failures: int, *, first: timedelta, longest: timedelta, spread: floa
     Up to half of it is taken off at random, so that those that failed together do not come back together.
     """
     doublings = min(max(failures - 1, 0), _ENOUGH_DOUBLINGS)
-    wait: timedelta = min(first * 2**doublings, longest)
-    return wait * (1 - spread / 2)
+    seconds = min(first.total_seconds() * 2**doublings, longest.total_seconds())
+    return timedelta(seconds=seconds * (1 - spread / 2))
 
 
 def retry_after(header: str | None, longest: timedelta) -> timedelta | None:
@@ -22,4 +22,4 @@ def retry_after(header: str | None, longest: timedelta) -> timedelta | None:
     """
     if header is None or not header.strip().isdecimal() or not header.isascii():
         return None
-    return min(timedelta(seconds=min(int(header.strip()[:9]), 10**9)), longest)
+    return timedelta(seconds=min(float(header), longest.total_seconds()))

@@ -24,10 +24,13 @@ class Secret:
     __slots__ = ("_prepared", "label")
 
     def __init__(self, value: str, label: str | None = None) -> None:
-        """Raises ValueError for an empty value: an empty key would let anyone sign."""
-        if not value:
+        """Raises ValueError, whose message shows nothing of it, for an empty value: an empty key would let anyone sign."""
+        if value in ("", _RUNFLOW_PREFIX):
             raise ValueError("a secret is empty")
-        key = value.encode()
+        try:
+            key = value.encode()
+        except UnicodeEncodeError:  # a byte of the environment that is no UTF-8; this error would show the value
+            raise ValueError("a secret is not UTF-8") from None
         self.label = label or hashlib.sha256(key).hexdigest()[:8]
         # Preparing the key costs more than the digest of a small body, so it is done once and copied for each.
         self._prepared = hmac.new(key, digestmod=hashlib.sha256)
@@ -71,7 +74,7 @@ def read_secrets(text: str) -> list[Secret]:
     """The secrets of `RUNFLOW_WEBHOOK_SECRET`: separated by commas or white space, each `SECRET` or `label=SECRET`.
 
     An item that starts with `whsec_` has no label; otherwise the label ends at the first `=`. Raises ValueError, whose message
-    shows no secret, for an empty item, an empty label or a label given twice.
+    shows no secret, for no item at all, an empty secret, an empty label, or a label or an unlabelled secret given twice.
     """
     secrets = [_read_secret(item) for item in _BETWEEN_SECRETS.split(text.strip()) if item]
     if not secrets:
@@ -84,8 +87,6 @@ def read_secrets(text: str) -> list[Secret]:
 
 def _read_secret(item: str) -> Secret:
     if item.startswith(_RUNFLOW_PREFIX):
-        if item == _RUNFLOW_PREFIX:
-            raise ValueError("a secret is empty after whsec_")
         return Secret(item)
     label, separator, value = item.partition("=")
     if not separator:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from receiver.core import evaluation as runflow
 from receiver.core.callback import Callback
@@ -25,11 +25,15 @@ def written(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-Moment = Annotated[datetime, PlainSerializer(written, return_type=str, when_used="json")]
+Moment = Annotated[
+    AwareDatetime,
+    PlainSerializer(written, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
 
 
 class Judge(_Part):
@@ -75,7 +79,7 @@ class Action(_Part):
 class Verdict(_Part):
     """What Runflow found about one image, in one flat shape."""
 
-    model_config = ConfigDict(title="verdict.v1", json_schema_serialization_defaults_required=True)
+    model_config = ConfigDict(title="verdict.v1")
 
     schema_version: Literal[1] = 1
     evaluation_id: UUID
@@ -231,4 +235,10 @@ def _judge(judge: runflow.Judge) -> Judge:
 
 
 def _fetchable(url: str | None) -> str | None:
-    return None if url is not None and url.startswith("data:") else url
+    return None if url is not None and url[:5].lower() == "data:" else url
+
+
+def revise(stored: Verdict, found: Verdict) -> Verdict:
+    """`found` under its number: 1 for the first forwarded result, one more if it differs from what is stored."""
+    first = stored.revision == 0
+    return found.model_copy(update={"revision": 1 if first else stored.revision + (not says_the_same(stored, found))})

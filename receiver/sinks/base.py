@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from receiver.core.envelope import Message
 from receiver.core.matching import Filter
+from receiver.errors import ReceiverError
 
 
 class Done(NamedTuple):
@@ -57,7 +58,7 @@ class Sink(Protocol):
         ...
 
 
-class SinkError(Exception):
+class SinkError(ReceiverError):
     """Why a check failed, for people."""
 
 
@@ -66,18 +67,31 @@ def _one_or_many(value: Any) -> Any:
 
 
 class SinkOptions(BaseModel):
-    """What every kind of sink has. Each kind adds its own; an unknown option is an error that names it."""
+    """What every kind of sink has. Each kind adds its own; an unknown option is an error that names it.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Errors do not show what was given: it may be a password.
+    """
 
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    type: str = Field(description="The kind of sink.")
     name: str = Field(
         pattern=r"^[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?$",
         description="Unique; part of every log line about it.",
     )
-    match: Annotated[tuple[Filter, ...], BeforeValidator(_one_or_many)] = ()
+    match: Annotated[tuple[Filter, ...], BeforeValidator(_one_or_many)] = Field(
+        default=(), description="Which verdicts it is given: one table or a list of tables; none is everything."
+    )
     timeout: float = Field(default=10, gt=0, le=300, description="Seconds that one attempt may take.")
     concurrency: int = Field(default=8, ge=1, le=100, description="Attempts under way at once, in each process.")
     rate: float | None = Field(default=None, gt=0, description="Most messages a second, over all processes.")
     dead_after: float = Field(
         default=72, gt=0, description="Hours of failed attempts until a message is a dead letter."
     )
+
+    def open(self, public_url: str | None, /) -> Sink:
+        """The sink with these options, nothing connected yet; `public_url` is where links to us lead.
+
+        Raises ImportError if the kind's library is missing: it is imported here and not above.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.open")

@@ -1,0 +1,63 @@
+# Everything a person or a machine does with this repository. It needs Python >= 3.11 and make, and nothing else:
+# what the targets use is installed from the pinned, hashed lists below into a folder of its own.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# The lists name packages, versions and hashes, never where they were found: they are as good on a mirror.
+COMPILE = $(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check check-long bench lock clean python
+
+help: ## this list
+	@echo 'usage: make TARGET [PYTHON=python3.13]'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
+
+demo: $(READY) ## the whole flow on this machine: a Runflow on loopback, a receiver, 20 verdicts
+	$(BIN)/receiver demo
+
+test: $(READY) ## the tests, with branch coverage and its gate
+	$(BIN)/pytest -m 'not long' --cov
+
+check: $(READY) ## format, lint, types, directions of imports, the shell script, the Dockerfile
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/shellcheck .ci/run
+	$(BIN)/hadolint Dockerfile
+
+check-long: $(READY) ## the long tests: processes killed under load, many times
+	$(BIN)/pytest -m long
+
+bench: $(READY) ## the measurements
+	$(BIN)/python -m bench
+
+lock: python ## the lists of pinned packages, made anew from pyproject.toml, by the oldest Python there may be
+	@$(BIN)/pip-compile --version >/dev/null 2>&1 || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet pip-tools; }
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "make lock needs Python 3.11 in $(VENV)")'
+	$(COMPILE) --extra all --extra dev --output-file tests/requirements.txt pyproject.toml
+	$(COMPILE) --extra all --constraint tests/requirements.txt --output-file deploy/requirements.txt pyproject.toml
+	$(COMPILE) --only-build-deps --build-deps-for wheel --constraint tests/requirements.txt \
+		--output-file deploy/build-requirements.txt pyproject.toml
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Set up once, and again when a list or pyproject.toml changes.
+$(READY): pyproject.toml tests/requirements.txt | python
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+python:
+	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; \
+		sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer, and $(PYTHON) is " + v \
+		+ ": name another, as in make PYTHON=python3.13")'

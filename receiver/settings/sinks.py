@@ -1,0 +1,84 @@
+"""`[[sinks]]`: each by the options of its type; and `SLACK_WEBHOOK_URL`, which stands for one."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import SecretStr
+
+from receiver.settings.document import Document
+from receiver.settings.problems import Problems, path_of, unknown, validate
+from receiver.sinks.base import SinkOptions
+
+OptionsByType = Mapping[str, type[SinkOptions]]
+
+SHORTCUT: Final = "SLACK_WEBHOOK_URL"
+_SLACK: Final = "slack"
+_SLACK_MATCH: Final = [{"overall_passed": ["false"]}, {"status": "failed"}]
+_LATER: Final = ("nats", "amqp", "kafka", "sqs", "apprise")
+"""Types that are to come."""
+
+
+def read_sinks(
+    document: Document, shortcut: SecretStr | None, options: OptionsByType, problems: Problems
+) -> tuple[SinkOptions, ...]:
+    """All sinks that are as they should be; whatever is not becomes a problem."""
+    tables = document.content.get("sinks", [])
+    if not isinstance(tables, list):
+        problems.add(f"{document.place}sinks", "must be a list of tables; write [[sinks]] above each of them")
+        tables = []
+    read = [_read_sink(table, index, document.place, options, problems) for index, table in enumerate(tables)]
+    _check_names(tables, document.place, problems)
+    if shortcut is not None:
+        if _SLACK in sink_names(document, None):
+            problems.add(
+                SHORTCUT, f"stands for a sink named {_SLACK}, which {document.place}sinks has too; rename that one"
+            )
+        read.append(_read_shortcut(shortcut, options, problems))
+    return tuple(sink for sink in read if sink)
+
+
+def sink_names(document: Document, shortcut: SecretStr | None) -> list[str]:
+    """The names that are given, be the rest of the sink right or wrong."""
+    tables = document.content.get("sinks", [])
+    names = [table.get("name") for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
+    return [name for name in names if isinstance(name, str)] + ([_SLACK] if shortcut is not None else [])
+
+
+def _read_sink(table: Any, index: int, place: str, options: OptionsByType, problems: Problems) -> SinkOptions | None:
+    here = ("sinks", index)
+    if not isinstance(table, dict):
+        problems.add(place + path_of(here), "must be a table; write [[sinks]] above it")
+        return None
+    kind = table.get("type")
+    if isinstance(kind, str) and kind in options:
+        return validate(options[kind], table, place, here, problems)
+    problems.add(place + path_of((*here, "type")), _no_type(kind, options))
+    return None
+
+
+def _no_type(kind: Any, options: OptionsByType) -> str:
+    if kind is None:
+        return f"is missing; {unknown('', sorted(options))}"
+    if kind in _LATER:
+        return f"{kind} is not in this version; {unknown('', sorted(options))}"
+    return f"is not a type of sink; {unknown(str(kind), sorted(options))}"
+
+
+def _check_names(tables: list[Any], place: str, problems: Problems) -> None:
+    first: dict[str, int] = {}
+    for index, table in enumerate(tables):
+        name = table.get("name") if isinstance(table, dict) else None
+        if isinstance(name, str) and first.setdefault(name, index) != index:
+            problems.add(
+                place + path_of(("sinks", index, "name")),
+                f"is the name of {path_of(('sinks', first[name]))} too; give each sink a name of its own",
+            )
+
+
+def _read_shortcut(url: SecretStr, options: OptionsByType, problems: Problems) -> SinkOptions | None:
+    table = {"name": _SLACK, "type": _SLACK, "url": url.get_secret_value(), "match": _SLACK_MATCH}
+    found = Problems()
+    sink = validate(options[_SLACK], table, "", (), found)
+    for what in found.texts():
+        problems.add(SHORTCUT, what)
+    return sink

@@ -1,0 +1,234 @@
+"""`file`: one CloudEvents envelope a line (NDJSON), in a file or on standard output.
+
+A file is opened for each batch, so that it may be renamed at any time; a batch is there as a whole and on the disk, or not at
+all. What comes after the other side's `rename` goes into a new file.
+"""
+
+import asyncio
+import errno
+import fcntl
+import os
+import select
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol
+
+from pydantic import Field
+
+from receiver.core.envelope import Message
+from receiver.sinks.base import Again, Done, Down, Outcome, SinkError, SinkOptions
+
+STANDARD_OUTPUT = "-"
+_STDOUT = 1
+_LOCK_PAUSE = 0.01
+
+
+class FileOptions(SinkOptions):
+    """Where the lines go."""
+
+    type: Literal["file"] = "file"
+    path: str = Field(
+        min_length=1,
+        pattern=r"^[^\x00]+$",
+        description="The file, made if it is not there, in a folder that is; or `-` for standard output.",
+    )
+
+    def open(self, _public_url: str | None, /) -> "FileSink":
+        """The sink; messages hold no link to us."""
+        return FileSink(self)
+
+
+class _Place(Protocol):
+    """Where lines can be put. Blocking: runs in a thread."""
+
+    def write(self, lines: Sequence[bytes], deadline: float) -> list[Outcome]: ...
+
+    def check(self) -> str: ...
+
+
+class FileSink:
+    """Done is on the disk (fsync); on standard output, written to it."""
+
+    batch: ClassVar[int] = 500
+
+    def __init__(self, options: FileOptions) -> None:
+        self._timeout = options.timeout
+        self._place: _Place = _Output() if options.path == STANDARD_OUTPUT else _File(Path(options.path))
+        self._one_at_a_time = asyncio.Lock()
+
+    async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+        """Appends a line for each, with one fsync for all."""
+        lines = [message.cloud_event + b"\n" for message in messages]
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(self._place.write, lines, time.monotonic() + self._timeout)
+
+    async def check(self) -> str:
+        """Looks whether the file could be written; makes nothing."""
+        return await asyncio.to_thread(self._place.check)
+
+    async def close(self) -> None:
+        """Nothing stays open between batches."""
+
+
+class _Busy(Exception):
+    """Another process kept the lock until the time was up."""
+
+
+class _Unfit(Exception):
+    """What is at the path cannot be appended to; the message says why."""
+
+
+class _File:
+    """Appends whole batches. A lock keeps processes apart that write to the same file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, lines: Sequence[bytes], deadline: float) -> list[Outcome]:
+        try:
+            with self._locked(deadline) as file:
+                _append(file, b"".join(lines), self._path.parent)
+        except _Busy:
+            outcome: Outcome = Again("another process holds the file's lock")
+        except _Unfit as error:
+            outcome = Down(str(error))
+        except OSError as error:
+            outcome = Down(self._reason(error))
+        else:
+            outcome = Done()
+        return [outcome] * len(lines)
+
+    def check(self) -> str:
+        if self._path.is_file():
+            if not os.access(self._path, os.R_OK | os.W_OK):
+                raise SinkError("the file may not be read and written by us")
+            return f"{self._path} is there and can be written"
+        if self._path.exists():
+            raise SinkError("what is at the path is not a regular file")
+        if not self._path.parent.is_dir():
+            raise SinkError(self._no_folder())
+        if not os.access(self._path.parent, os.W_OK | os.X_OK):
+            raise SinkError(f"the folder {self._path.parent} may not be written by us")
+        return f"{self._path} is not there yet and can be made"
+
+    @contextmanager
+    def _locked(self, deadline: float) -> Iterator[int]:
+        """The file at the path, open and ours alone; made if it is not there."""
+        while True:
+            # Read as well as written: its last byte is looked at. Not blocking: a pipe without a reader is no reason to hang.
+            file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+            try:
+                if not stat.S_ISREG(os.fstat(file).st_mode):
+                    raise _Unfit("what is at the path is not a regular file")
+                _lock(file, deadline)
+                if self._is_still(file):
+                    yield file
+                    return
+            finally:
+                os.close(file)
+
+    def _is_still(self, file: int) -> bool:
+        """Whether the path still leads to this file: it may have been renamed while we waited for the lock."""
+        try:
+            return os.path.samestat(os.fstat(file), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _reason(self, error: OSError) -> str:
+        if error.errno == errno.ENOENT:
+            return self._no_folder()
+        return f"cannot write to the file: {os.strerror(error.errno or 0)}"
+
+    def _no_folder(self) -> str:
+        return f"the folder {self._path.parent} does not exist"
+
+
+def _lock(file: int, deadline: float) -> None:
+    """Takes the lock, or raises `_Busy`. It ends with the file being closed, or the process."""
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise _Busy from None
+            time.sleep(_LOCK_PAUSE)
+        else:
+            return
+
+
+def _append(file: int, content: bytes, folder: Path) -> None:
+    """Puts the content at the end and on the disk, or leaves the file as it was and raises OSError."""
+    size = os.fstat(file).st_size
+    if size and os.pread(file, 1, size - 1) != b"\n":
+        content = b"\n" + content  # the line before is torn: its writer died
+    try:
+        _write_all(file, content)
+        os.fsync(file)
+        if not size:
+            _sync_folder(folder)  # the file may be new, and its name must last as well
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(file, size)
+        raise
+
+
+def _write_all(file: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Output:
+    """Standard output, which somebody else reads, or does not."""
+
+    def __init__(self) -> None:
+        self._torn = False
+
+    def write(self, lines: Sequence[bytes], deadline: float) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for line in lines:
+            outcome = self._write(line, deadline)
+            outcomes.append(outcome)
+            if not isinstance(outcome, Done):
+                break
+        return outcomes + outcomes[-1:] * (len(lines) - len(outcomes))
+
+    def _write(self, line: bytes, deadline: float) -> Outcome:
+        rest = memoryview(b"\n" + line if self._torn else line)
+        try:
+            while rest:
+                if not _writable(deadline):
+                    return Again("nobody reads standard output")
+                # No more than a pipe takes at once where it takes anything: then no write blocks.
+                written = os.write(_STDOUT, rest[: select.PIPE_BUF])
+                rest = rest[written:]
+                self._torn = bool(rest)
+        except BrokenPipeError:
+            return Down("whoever read standard output has gone")
+        except OSError as error:
+            return Down(f"cannot write to standard output: {os.strerror(error.errno or 0)}")
+        return Done()
+
+    def check(self) -> str:
+        try:
+            os.fstat(_STDOUT)
+        except OSError as error:
+            raise SinkError("standard output is closed") from error
+        return "standard output is open"
+
+
+def _writable(deadline: float) -> bool:
+    poll = select.poll()
+    poll.register(_STDOUT, select.POLLOUT)
+    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))

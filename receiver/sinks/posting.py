@@ -1,0 +1,149 @@
+"""What the sinks that post over HTTP share: one attempt, bounded in time; what a status means; an address not shown."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, suppress
+from datetime import timedelta
+from typing import NamedTuple, cast
+
+from pydantic import SecretStr
+
+from receiver import __version__
+from receiver.core.retry import retry_after
+from receiver.httpclient import URL, ConnectError, HTTPError, InvalidURL, Response, open_client, tls_context, why
+from receiver.sinks.base import Again, Down, Never, SinkError
+
+LONGEST_WAIT = timedelta(hours=1)
+"""What a `Retry-After` is cut to: a wait of days would be a mistake of the other side's."""
+BODY_BYTES = 16 * 1024
+"""How much of an answer's body is taken off the connection, so that the next post can use it again."""
+HEADERS = {"user-agent": f"runflow-receiver/{__version__}", "accept": "*/*", "accept-encoding": "identity"}
+
+NO_ANSWER = Again("no answer in time")
+_PAUSES = {
+    401: "it does not know our credentials",
+    403: "it does not let us in",
+    404: "there is nothing at this address",
+    410: "there is nothing at this address any more",
+    429: "it has had too much",
+}
+_MAY_PASS = frozenset({408, 425})
+
+
+class Answer(NamedTuple):
+    """An answer whose head has come; `body` is its beginning, what came in time, and `after` its Retry-After in seconds."""
+
+    status: int
+    after: float | None
+    body: bytes
+
+
+def web_address(address: SecretStr) -> SecretStr:
+    """Validates an option: an http or https address with a host. Raises ValueError, whose message does not show it."""
+    try:
+        url = URL(address.get_secret_value())
+    except InvalidURL as error:
+        raise ValueError("must be an http:// or https:// address") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError("must be an http:// or https:// address")
+    return address
+
+
+def judge(answer: Answer) -> Again | Never | Down:
+    """What a status other than 2xx means for the message, and for the sink."""
+    status, after, _ = answer
+    if status in _PAUSES:
+        return Down(f"answered {status}: {_PAUSES[status]}", after)
+    if 300 <= status < 400:
+        return Down(f"answered {status}: it redirects, which is not followed; set the address that it leads to", after)
+    if status in _MAY_PASS or 500 <= status < 600:
+        return Again(f"answered {status}", after)
+    return Never(f"answered {status}: it does not take this message")
+
+
+class Poster:
+    """Posts to one address. `timeout` seconds bound an attempt; its answer's body is waited for `patience` seconds of them."""
+
+    def __init__(self, address: SecretStr, *, timeout: float, connections: int, patience: float) -> None:
+        self._url = URL(address.get_secret_value())
+        self._timeout = timeout
+        self._patience = patience
+        self._client = open_client(timeout=timeout, connections=connections)
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port: what of the address may be shown."""
+        return f"{self._url.scheme}://{self._url.netloc.decode('ascii')}"
+
+    async def post(self, content: bytes, headers: Mapping[str, str]) -> Answer | Again | Down:
+        """One attempt: an answer of whatever status, or why there is none."""
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        request = self._client.build_request("POST", self._url, content=content, headers={**HEADERS, **headers})
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await self._client.send(request, stream=True)
+        except TimeoutError:
+            return NO_ANSWER
+        except HTTPError as error:
+            return Down(_not_connected(error)) if isinstance(error, ConnectError) else Again(why(error))
+        try:
+            after = retry_after(response.headers.get("retry-after"), LONGEST_WAIT)
+            body = await self._beginning(response, deadline)
+            return Answer(response.status_code, after.total_seconds() if after else None, body)
+        finally:
+            await response.aclose()
+
+    async def _beginning(self, response: Response, deadline: float) -> bytes:
+        """What comes of the body in time. However it ends, the status stands."""
+        body = bytearray()
+        raw = cast("AsyncGenerator[bytes]", response.aiter_raw())  # a generator, typed as less; it must be closed
+        patience = min(deadline, asyncio.get_running_loop().time() + self._patience)
+        with suppress(TimeoutError, HTTPError):
+            async with asyncio.timeout_at(patience), aclosing(raw) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) >= BODY_BYTES:
+                        break
+        return bytes(body[:BODY_BYTES])
+
+    async def reach(self) -> None:
+        """Connects, with TLS where the address says so, and sends nothing. Raises `SinkError` with the reason."""
+        host, port = self._url.host, self._url.port or (443 if self._url.scheme == "https" else 80)
+        try:
+            async with asyncio.timeout(self._timeout):
+                _, writer = await asyncio.open_connection(
+                    host, port, ssl=tls_context() if self._url.scheme == "https" else None
+                )
+        except TimeoutError as error:
+            raise SinkError("no connection in time") from error
+        except OSError as error:
+            raise SinkError(_not_connected(error)) from error
+        writer.transport.abort()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._client.aclose()
+
+
+def _not_connected(error: BaseException) -> str:
+    """Why there is no connection, for people, told from the error's causes: its own text may hold the address."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"cannot connect: its certificate is not good ({cause.verify_message})"
+        if isinstance(cause, ssl.SSLError):
+            return f"cannot connect: TLS failed ({cause.reason or 'no reason given'})"
+        if isinstance(cause, socket.gaierror):
+            return "cannot connect: its name is not known"
+        if isinstance(cause, ConnectionRefusedError):
+            return "cannot connect: refused"
+    return "cannot connect"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__

@@ -1,0 +1,160 @@
+"""Whether every event is accounted for. Read in pages, in order of ids, so that any size takes constant memory."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, Select, Table, func, select
+
+from receiver.store.outbox import STATES
+from receiver.store.tables import deliveries, events, fetches, lanes, revisions, set_aside, verdicts
+
+PAGE = 1000
+
+
+class SinkBooks(NamedTuple):
+    """One sink: what was due to it, and its deliveries by state."""
+
+    sink: str
+    due: int
+    by_state: dict[str, int]
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether each that was due is in exactly one state."""
+        return self.due == sum(self.by_state.values())
+
+
+class Books(NamedTuple):
+    """The whole account. `exceptions` names what does not add up and what will not go on by itself, a line each."""
+
+    events: int
+    evaluations: int
+    verdicts: int
+    waiting: int
+    quarantined: int
+    sinks: list[SinkBooks]
+    exceptions: list[str]
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether nothing is unaccounted for."""
+        return self.evaluations == self.verdicts + self.waiting and all(sink.adds_up for sink in self.sinks)
+
+
+def audit(conn: Connection, sinks: Sequence[str]) -> Books:
+    """The account as it stands. `sinks` are those configured now."""
+    exceptions: list[str] = []
+    event_count, evaluation_count = _events(conn)
+    released = _count(conn, select(func.count()).select_from(verdicts).where(verdicts.c.revision > 0))
+    waiting, lost = _waiting(conn)
+    exceptions += [f"evaluation {key}: its event is stored, but neither a verdict nor a fetch" for key in lost]
+    quarantined = _count(
+        conn,
+        select(func.count())
+        .select_from(set_aside)
+        .where(set_aside.c.kind == "quarantined", set_aside.c.state == "kept"),
+    )
+    books = _sinks(conn)
+    exceptions += list(_undelivered(conn))
+    for sink in books:
+        unended = sink.by_state["pending"] + sink.by_state["leased"]
+        if sink.sink not in sinks and unended:
+            exceptions.append(f"sink {sink.sink}: is not configured any more, {unended} deliveries wait for it")
+        if sink.by_state["dead"]:
+            exceptions.append(f"sink {sink.sink}: {sink.by_state['dead']} dead letters")
+    exceptions += [
+        f"{name.replace(':', ' ')}: paused, {reason}"
+        for name, reason in conn.execute(select(lanes.c.name, lanes.c.reason).where(lanes.c.failures > 0))
+    ]
+    return Books(event_count, evaluation_count, released, waiting, quarantined, books, exceptions)
+
+
+def _events(conn: Connection) -> tuple[int, int]:
+    both = conn.execute(select(func.count(), func.count(events.c.evaluation_id.distinct()))).one()
+    return both[0], both[1]
+
+
+def _waiting(conn: Connection) -> tuple[int, list[UUID]]:
+    """Evaluations without a released verdict: those that go on by themselves, and the ids of those that do not."""
+    waiting = 0
+    lost = []
+    unreleased = (
+        select(events.c.evaluation_id, events.c.waiting, fetches.c.due_at, fetches.c.hold_until)
+        .outerjoin(verdicts, verdicts.c.evaluation_id == events.c.evaluation_id)
+        .outerjoin(fetches, fetches.c.evaluation_id == events.c.evaluation_id)
+        .where((verdicts.c.revision == 0) | verdicts.c.revision.is_(None))
+    )
+    goes_on: dict[UUID, bool] = {}
+    for key, is_waiting, due_at, hold_until in conn.execute(unreleased):
+        goes_on[key] = goes_on.get(key, False) or is_waiting or due_at is not None or hold_until is not None
+    for key, it_does in goes_on.items():
+        waiting += it_does
+        lost += [] if it_does else [key]
+    return waiting, lost
+
+
+def _sinks(conn: Connection) -> list[SinkBooks]:
+    due: Counter[str] = Counter()
+    for _, _, sinks in _dues(conn):
+        due.update(sinks)
+    states: dict[str, Counter[str]] = {}
+    by = (deliveries.c.sink, deliveries.c.state)
+    for sink, state, count in conn.execute(select(*by, func.count()).group_by(*by)):
+        states.setdefault(sink, Counter())[state] += count
+    replays = select(deliveries.c.sink, func.count()).where(deliveries.c.replay_id != "").group_by(deliveries.c.sink)
+    for sink, count in conn.execute(replays):
+        due[sink] += count
+    return [
+        SinkBooks(sink, due[sink], {state: states.get(sink, Counter())[state] for state in STATES})
+        for sink in sorted(due | Counter(dict.fromkeys(states, 1)))
+    ]
+
+
+def _undelivered(conn: Connection) -> Iterator[str]:
+    """Revisions that were due to a sink and have no delivery for it."""
+    for chunk in _chunks(_dues(conn)):
+        ids = {key for key, _, _ in chunk}
+        query = select(deliveries.c.evaluation_id, deliveries.c.revision, deliveries.c.sink).where(
+            deliveries.c.evaluation_id.in_(ids), deliveries.c.replay_id == ""
+        )
+        there = {tuple(row) for row in conn.execute(query)}
+        for key, revision, sinks in chunk:
+            for sink in sinks:
+                if (key, revision, sink) not in there:
+                    yield f"evaluation {key}: revision {revision} was due to sink {sink}, and there is no delivery"
+
+
+def _dues(conn: Connection) -> Iterator[tuple[UUID, int, list[str]]]:
+    """Each released revision, and the sinks it was due to."""
+    for table in (verdicts, revisions):
+        for key, revision, due_to in _paged(conn, table):
+            yield key, revision, orjson.loads(due_to)
+
+
+def _paged(conn: Connection, table: Table) -> Iterator[Any]:
+    position = (table.c.evaluation_id, table.c.revision)
+    query: Select[Any] = select(*position, table.c.due_to).where(table.c.due_to != "[]").order_by(*position).limit(PAGE)
+    rows = conn.execute(query).all()
+    while rows:
+        yield from rows
+        last = rows[-1]
+        later = (table.c.evaluation_id > last[0]) | ((table.c.evaluation_id == last[0]) & (table.c.revision > last[1]))
+        rows = conn.execute(query.where(later)).all()
+
+
+def _chunks(items: Iterator[Any]) -> Iterator[list[Any]]:
+    chunk: list[Any] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == PAGE:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _count(conn: Connection, query: Select[Any]) -> int:
+    return int(conn.execute(query).scalar_one())

@@ -1,0 +1,78 @@
+"""From what drivers raise to `StoreUnavailable`: the one place that knows their words."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from receiver.errors import StoreUnavailable
+
+# https://www.sqlite.org/rescode.html: what a full or failing disk answers.
+_SQLITE_DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT})
+_PRIMARY_CODE = 0xFF
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_POSTGRES_DISK = ("53100", "58030")
+_POSTGRES_SCHEMA = ("42P01", "42703", "3F000")
+_POSTGRES_AGAIN = ("40001", "40P01")
+
+_Unreachable = (OSError, TimeoutError, asyncpg.InterfaceError)
+
+
+def is_passing_conflict(error: DBAPIError) -> bool:
+    """Whether PostgreSQL gave up this transaction for another's sake: to be run again at once."""
+    return _sqlstate(error) in _POSTGRES_AGAIN
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether the connection was gone before or while it was used."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raises `StoreUnavailable` in place of what a driver says when the database cannot be used."""
+    try:
+        yield
+    except DBAPIError as error:
+        unavailable = _unavailable(error)
+        if unavailable is None:
+            raise
+        raise unavailable from error
+    except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+        raise _of_sqlite(error) from error
+    except _Unreachable as error:
+        raise StoreUnavailable("database", f"the database cannot be reached ({type(error).__name__})") from error
+    except SQLAlchemyError as error:
+        raise StoreUnavailable("database", f"the database gave no connection ({type(error).__name__})") from error
+
+
+def _unavailable(error: DBAPIError) -> StoreUnavailable | None:
+    original = error.orig
+    if isinstance(original, sqlite3.IntegrityError):
+        return None
+    if isinstance(original, sqlite3.Error):
+        return _of_sqlite(original)
+    state = _sqlstate(error) or ""
+    if state in _POSTGRES_DISK:
+        return StoreUnavailable("disk", "PostgreSQL's disk is full or failing")
+    if state in _POSTGRES_SCHEMA:
+        return StoreUnavailable("schema", "the database is not migrated: run `receiver db upgrade`")
+    if state[:2] in ("22", "23", "42"):  # wrong data or a wrong statement: ours to mend, trying again is no use
+        return None
+    return StoreUnavailable("database", f"PostgreSQL cannot be used just now ({state or type(original).__name__})")
+
+
+def _of_sqlite(error: sqlite3.Error) -> StoreUnavailable:
+    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+    if code in _SQLITE_DISK:
+        return StoreUnavailable("disk", f"SQLite cannot write: {error}")
+    if "no such table" in str(error) or "no such column" in str(error):
+        return StoreUnavailable("schema", "the database is not migrated: run `receiver db upgrade`")
+    return StoreUnavailable("database", f"SQLite cannot be used just now: {error}")
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)

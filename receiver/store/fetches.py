@@ -1,0 +1,153 @@
+"""The fetch lane's work: claims, write-backs, and what was held too long."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import BindParameter, Connection, bindparam, case, func, select, update
+
+from receiver.core.routing import Route
+from receiver.core.verdict import Verdict, without_tree
+from receiver.store.results import Found, Released, release
+from receiver.store.tables import fetches, verdicts
+
+NOTHING_TRIED = "not_fetched_in_time"
+"""Why there is no tree where no fetch has failed: the lane was paused or behind."""
+
+
+class ClaimedFetch(NamedTuple):
+    """One evaluation whose tree is this process's to fetch until the lease ends. `attempts` counts this one."""
+
+    evaluation_id: UUID
+    claim: int
+    asked: int
+    attempts: int
+    started_at: datetime
+    known: Verdict
+
+
+class SettledFetch(NamedTuple):
+    """How a fetch ended without a result: due again at `due_at`, or never. `uncounted`: it used up no attempt."""
+
+    claimed: ClaimedFetch
+    due_at: datetime | None
+    error: str | None
+    uncounted: bool = False
+
+
+class FinishedFetch(NamedTuple):
+    """A fetch that brought a result."""
+
+    claimed: ClaimedFetch
+    found: Found
+
+
+def claim(conn: Connection, *, limit: int, lease: timedelta, now: datetime) -> list[ClaimedFetch]:
+    """Leases what is due, the longest due first. Counts the attempt now, so that one that kills its process counts."""
+    due = (
+        select(fetches.c.evaluation_id)
+        .where(fetches.c.due_at <= now)
+        .order_by(fetches.c.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("due")  # evaluated once; a subquery might be run again, and lock more than the limit
+    )
+    leased = (
+        update(fetches)
+        .where(fetches.c.evaluation_id.in_(select(due.c.evaluation_id)))
+        .values(leased=True, claim=fetches.c.claim + 1, attempts=fetches.c.attempts + 1, due_at=now + lease)
+        .returning(*(fetches.c[name] for name in ("evaluation_id", "claim", "asked", "attempts", "started_at")))
+    )
+    rows: dict[UUID, list[Any]] = {row.evaluation_id: list(row) for row in conn.execute(leased)}
+    known = select(verdicts.c.evaluation_id, verdicts.c.document).where(verdicts.c.evaluation_id.in_(rows))
+    return [
+        ClaimedFetch._make([*rows[key], Verdict.model_validate_json(document)]) for key, document in conn.execute(known)
+    ]
+
+
+def settle(conn: Connection, settled: Sequence[SettledFetch], now: datetime) -> None:
+    """Writes back fetches without a result. One whose lease was lost changes nothing."""
+    if settled:
+        _end(conn, [(each.claimed, each.due_at, each.error, each.uncounted) for each in settled], now)
+
+
+def finish(
+    conn: Connection, finished: Sequence[FinishedFetch], routes: Sequence[Route], now: datetime
+) -> list[Released]:
+    """Releases what fetches brought. One whose lease was lost changes nothing."""
+    held = select(fetches.c.evaluation_id, fetches.c.claim).where(
+        fetches.c.leased, fetches.c.evaluation_id.in_([each.claimed.evaluation_id for each in finished])
+    )
+    claims = {(key, number) for key, number in conn.execute(held.order_by(fetches.c.evaluation_id).with_for_update())}
+    still_ours = [each for each in finished if (each.claimed.evaluation_id, each.claimed.claim) in claims]
+    released = release(conn, [each.found for each in still_ours], routes, now)
+    if still_ours:
+        _end(conn, [(each.claimed, None, None, False) for each in still_ours], now)
+        _no_longer_held(conn, [each.claimed.evaluation_id for each in still_ours])
+    return released
+
+
+def _end(
+    conn: Connection, ended: Sequence[tuple[ClaimedFetch, datetime | None, str | None, bool]], now: datetime
+) -> None:
+    """Ends leases. One that was asked for again meanwhile is due now, whatever this fetch said."""
+    statement = (
+        update(fetches)
+        .where(fetches.c.evaluation_id == bindparam("key"), fetches.c.claim == bindparam("number"), fetches.c.leased)
+        .values(
+            leased=False,
+            due_at=case((fetches.c.asked > bindparam("seen"), _moment("now")), else_=_moment("then")),
+            attempts=fetches.c.attempts - bindparam("back"),
+            last_error=bindparam("error"),
+        )
+    )
+    rows = [
+        {"key": it.evaluation_id, "number": it.claim, "seen": it.asked, "now": now}
+        | {"then": due_at, "back": int(uncounted), "error": error}
+        for it, due_at, error, uncounted in ended
+    ]
+    conn.execute(statement, rows)
+
+
+def _moment(name: str) -> BindParameter[datetime]:
+    return bindparam(name, type_=fetches.c.due_at.type)
+
+
+def _no_longer_held(conn: Connection, ids: Sequence[UUID]) -> None:
+    conn.execute(update(fetches).where(fetches.c.evaluation_id.in_(ids)).values(hold_until=None))
+
+
+def release_held(conn: Connection, routes: Sequence[Route], *, limit: int, now: datetime) -> list[Released]:
+    """Releases without their tree those that were held for long enough, also while the lane is paused."""
+    overdue = (
+        select(fetches.c.evaluation_id, fetches.c.last_error, verdicts.c.document)
+        .join(verdicts, verdicts.c.evaluation_id == fetches.c.evaluation_id)
+        .where(fetches.c.hold_until <= now)
+        .order_by(fetches.c.hold_until)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=fetches)
+    )
+    rows = list(conn.execute(overdue))
+    if not rows:
+        return []
+    _no_longer_held(conn, [row.evaluation_id for row in rows])
+    alone = [
+        Found(without_tree(Verdict.model_validate_json(row.document), row.last_error or NOTHING_TRIED)) for row in rows
+    ]
+    return release(conn, alone, routes, now)
+
+
+def give_up(
+    conn: Connection, claimed: ClaimedFetch, error: str, routes: Sequence[Route], now: datetime
+) -> list[Released]:
+    """Ends the tries for good; a verdict that is still held goes out without its tree."""
+    _end(conn, [(claimed, None, error, False)], now)
+    _no_longer_held(conn, [claimed.evaluation_id])
+    return release(conn, [Found(without_tree(claimed.known, error))], routes, now)
+
+
+def next_moment(conn: Connection) -> datetime | None:
+    """When there is next something to do: a fetch due, or a verdict held for long enough."""
+    moments = conn.execute(select(func.min(fetches.c.due_at), func.min(fetches.c.hold_until))).one()
+    return min((moment for moment in moments if moment is not None), default=None)

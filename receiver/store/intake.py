@@ -1,0 +1,158 @@
+"""Storing what came in: the hot path, and the one place that hands its statement to the driver.
+
+A batch is one transaction and so one fsync. Through SQLAlchemy's Core each row would cost as much as all the rest of the
+request; here PostgreSQL takes the whole batch as arrays in one statement, and SQLite one prepared statement row by row. The
+unique key decides what is new, never a look beforehand. Repeats, which are rarer, take the readable way.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import Enum
+from hashlib import sha256
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Connection, bindparam, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from receiver.store.tables import events, other_bodies, set_aside
+from receiver.store.types import moment_text
+
+_COLUMNS = "evaluation_id, event, body, origin, secret_label, request_id, received_at"
+_SQLITE_INSERT = (
+    f"INSERT INTO events ({_COLUMNS}, repeats, waiting) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 1) ON CONFLICT DO NOTHING"  # noqa: S608 (constants)
+)
+_POSTGRES_INSERT = (
+    f"INSERT INTO events ({_COLUMNS}, repeats, waiting) SELECT *, 0, true"  # noqa: S608 (constants)
+    " FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])"
+    " ON CONFLICT DO NOTHING RETURNING evaluation_id, event"
+)
+
+
+class EventArrival(NamedTuple):
+    """An evaluation's event on its way into the store."""
+
+    evaluation_id: UUID
+    event: str
+    body: bytes
+    origin: str
+    secret_label: str | None
+    request_id: str | None
+    received_at: datetime
+
+    @property
+    def key(self) -> tuple[UUID, str]:
+        """What it is stored once under."""
+        return self.evaluation_id, self.event
+
+
+class OtherArrival(NamedTuple):
+    """A genuine body that is no evaluation's event: of another kind (`ignored`) or not understood (`quarantined`)."""
+
+    kind: Literal["ignored", "quarantined"]
+    event: str | None
+    why: str | None
+    body: bytes
+    secret_label: str | None
+    request_id: str | None
+    received_at: datetime
+
+
+Arrival = EventArrival | OtherArrival
+
+
+class Taken(Enum):
+    """What became of an arrival. Each is durable once the batch is."""
+
+    NEW = "new"
+    REPEAT = "repeat"
+
+
+def accept(conn: Connection, arrivals: Sequence[Arrival]) -> list[Taken]:
+    """Stores the batch; tells of each, in order, whether it was new."""
+    outcome = [Taken.NEW] * len(arrivals)
+    came = [(at, each) for at, each in enumerate(arrivals) if isinstance(each, EventArrival)]
+    firsts: dict[tuple[UUID, str], int] = {}
+    for at, arrival in came:
+        firsts.setdefault(arrival.key, at)
+    # In the order of their keys, so that two processes with the same events cannot wait for each other.
+    new = _insert(conn, sorted((each for at, each in came if firsts[each.key] == at), key=lambda each: each.key))
+    repeats = []
+    for at, arrival in came:
+        if arrival.key not in new or firsts[arrival.key] != at:
+            outcome[at] = Taken.REPEAT
+            repeats.append(arrival)
+    if repeats:
+        _count_repeats(conn, repeats)
+    _set_aside(conn, [each for each in arrivals if isinstance(each, OtherArrival)])
+    return outcome
+
+
+def _insert(conn: Connection, arrivals: Sequence[EventArrival]) -> set[tuple[UUID, str]]:
+    """Inserts those whose key is new and returns their keys. No key is there twice."""
+    if not arrivals:
+        return set()
+    if conn.dialect.name == "postgresql":
+        columns = tuple(list(column) for column in zip(*arrivals, strict=True))
+        return {(key, event) for key, event in conn.exec_driver_sql(_POSTGRES_INSERT, columns)}
+    cursor = conn.connection.cursor()
+    new = set()
+    for evaluation_id, event, body, *rest, received_at in arrivals:
+        cursor.execute(_SQLITE_INSERT, (evaluation_id.bytes, event, body, *rest, moment_text(received_at)))
+        if cursor.rowcount:
+            new.add((evaluation_id, event))
+    cursor.close()
+    return new
+
+
+def _count_repeats(conn: Connection, repeats: Iterable[EventArrival]) -> None:
+    """Counts each on its row. Bytes that differ from those stored are kept, and the evaluation is to be fetched again."""
+    repeats = sorted(repeats, key=lambda each: each.key)
+    latest = {each.key: each for each in repeats}
+    counted = (
+        update(events)
+        .values(repeats=events.c.repeats + bindparam("n"), last_repeat_at=bindparam("at"))
+        .where(events.c.evaluation_id == bindparam("id"), events.c.event == bindparam("name"))
+        .returning(events.c.body)
+    )
+    stored = {
+        key: conn.execute(counted, {"n": n, "at": latest[key].received_at, "id": key[0], "name": key[1]}).scalar_one()
+        for key, n in Counter(each.key for each in repeats).items()
+    }
+    others = {(each.key, sha256(each.body).digest()): each for each in repeats if each.body != stored[each.key]}
+    for (key, digest), each in sorted(others.items(), key=lambda item: item[0]):
+        if _insert_other_body(conn, each, digest):
+            at_key = (events.c.evaluation_id == key[0], events.c.event == key[1])
+            conn.execute(update(events).values(waiting=True).where(*at_key))
+
+
+def _insert_other_body(conn: Connection, arrival: EventArrival, digest: bytes) -> bool:
+    row = {
+        "evaluation_id": arrival.evaluation_id,
+        "event": arrival.event,
+        "sha256": digest,
+        "body": arrival.body,
+        "received_at": arrival.received_at,
+    }
+    made = upsert(conn)(other_bodies).values(row).on_conflict_do_nothing().returning(other_bodies.c.sha256)
+    return conn.execute(made).first() is not None
+
+
+def _set_aside(conn: Connection, arrivals: Sequence[OtherArrival]) -> None:
+    for digest, each in sorted(((sha256(each.body).digest(), each) for each in arrivals), key=lambda item: item[0]):
+        row = {**each._asdict(), "sha256": digest, "state": "kept", "repeats": 0}
+        made = (
+            upsert(conn)(set_aside)
+            .values(row)
+            .on_conflict_do_update(
+                index_elements=[set_aside.c.sha256],
+                set_={"repeats": set_aside.c.repeats + 1, "last_repeat_at": each.received_at},
+            )
+        )
+        conn.execute(made)
+
+
+def upsert(conn: Connection) -> type[postgresql.Insert] | type[sqlite.Insert]:
+    """The dialect's own insert, which knows ON CONFLICT; both have the same methods."""
+    return postgresql.Insert if conn.dialect.name == "postgresql" else sqlite.Insert

@@ -1,0 +1,85 @@
+"""What all processes must agree on: a paused lane or sink, who drains a paced sink, and who is alive."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import Connection, delete, func, or_, select, update
+
+from receiver.store.intake import upsert
+from receiver.store.tables import lanes, processes
+
+FETCH = "fetch"
+
+
+def sink_lane(sink: str) -> str:
+    """The lane of a sink."""
+    return f"sink:{sink}"
+
+
+class LaneState(NamedTuple):
+    """`failures` in a row that were the lane's own; paused until `paused_until`, if that is in the future."""
+
+    name: str
+    paused_until: datetime | None = None
+    failures: int = 0
+    reason: str | None = None
+
+
+def state(conn: Connection, name: str) -> LaneState:
+    """The lane's state; one that was never paused has none."""
+    query = select(lanes.c.name, lanes.c.paused_until, lanes.c.failures, lanes.c.reason).where(lanes.c.name == name)
+    row = conn.execute(query).first()
+    return LaneState(*row) if row else LaneState(name)
+
+
+def troubled(conn: Connection) -> list[LaneState]:
+    """All lanes whose last try failed by their own fault."""
+    query = select(lanes.c.name, lanes.c.paused_until, lanes.c.failures, lanes.c.reason).where(lanes.c.failures > 0)
+    return [LaneState(*row) for row in conn.execute(query.order_by(lanes.c.name))]
+
+
+def pause(conn: Connection, name: str, *, until: datetime, reason: str, now: datetime) -> bool:
+    """Pauses the lane; False if it was paused already (what was under way then fails as well, and counts once)."""
+    made = upsert(conn)(lanes).values(name=name, paused_until=until, failures=1, reason=reason)
+    paused = made.on_conflict_do_update(
+        index_elements=[lanes.c.name],
+        set_={"paused_until": until, "failures": lanes.c.failures + 1, "reason": reason},
+        where=or_(lanes.c.paused_until.is_(None), lanes.c.paused_until <= now),
+    ).returning(lanes.c.name)
+    return conn.execute(paused).first() is not None
+
+
+def resume(conn: Connection, name: str) -> bool:
+    """Clears the lane's failures; False if there were none."""
+    cleared = (
+        update(lanes)
+        .where(lanes.c.name == name, lanes.c.failures > 0)
+        .values(paused_until=None, failures=0, reason=None)
+        .returning(lanes.c.name)
+    )
+    return conn.execute(cleared).first() is not None
+
+
+def hold(conn: Connection, name: str, holder: str, *, until: datetime, now: datetime) -> bool:
+    """Makes `holder` the one process that drains this lane until then; False if another is."""
+    made = upsert(conn)(lanes).values(name=name, failures=0, holder=holder, held_until=until)
+    held = made.on_conflict_do_update(
+        index_elements=[lanes.c.name],
+        set_={"holder": holder, "held_until": until},
+        where=or_(lanes.c.holder.is_(None), lanes.c.holder == holder, lanes.c.held_until <= now),
+    ).returning(lanes.c.name)
+    return conn.execute(held).first() is not None
+
+
+def beat(conn: Connection, process: str, *, host: str, pid: int, now: datetime, gone_after: timedelta) -> int:
+    """Notes that this process lives, forgets those not seen for long; returns how many live."""
+    made = upsert(conn)(processes).values(id=process, host=host, pid=pid, started_at=now, seen_at=now)
+    conn.execute(made.on_conflict_do_update(index_elements=[processes.c.id], set_={"seen_at": now}))
+    conn.execute(delete(processes).where(processes.c.seen_at < now - gone_after))
+    return conn.execute(select(func.count()).select_from(processes)).scalar_one()
+
+
+def leave(conn: Connection, process: str) -> None:
+    """Forgets this process, and leaves the lanes that it held to others."""
+    conn.execute(delete(processes).where(processes.c.id == process))
+    conn.execute(update(lanes).where(lanes.c.holder == process).values(holder=None, held_until=None))

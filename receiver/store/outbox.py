@@ -1,0 +1,106 @@
+"""The outbox: what is due to which sink. Leases, fencing, write-backs; how deliveries move is drawn in docs/states.md."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select, update
+
+from receiver.core.verdict import Verdict
+from receiver.store.tables import CLAIMABLE, deliveries, revisions, verdicts
+
+State = Literal["pending", "leased", "delivered", "dead", "discarded"]
+STATES: tuple[State, ...] = ("pending", "leased", "delivered", "dead", "discarded")
+
+
+class Claimed(NamedTuple):
+    """A delivery that is this process's until the lease ends. `attempts` counts this one."""
+
+    id: int
+    claim: int
+    attempts: int
+    started_at: datetime
+    replay_id: str
+    verdict: Verdict
+
+
+class Settled(NamedTuple):
+    """How an attempt ended. `uncounted`: it used up no attempt (given back at a stop, or the sink's own failure)."""
+
+    id: int
+    claim: int
+    state: State
+    due_at: datetime | None = None
+    ended_at: datetime | None = None
+    remote_id: str | None = None
+    error: str | None = None
+    uncounted: bool = False
+
+
+def claim(conn: Connection, sink: str, *, limit: int, lease: timedelta, now: datetime) -> list[Claimed]:
+    """Leases what is due to `sink`, the longest due first. Counts the attempt now: one that kills its process counts too."""
+    due = (
+        select(deliveries.c.id)
+        .where(_claimable(sink), deliveries.c.due_at <= now)
+        .order_by(deliveries.c.due_at, deliveries.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("due")  # evaluated once; a subquery might be run again, and lock more than the limit
+    )
+    leased = (
+        update(deliveries)
+        .where(deliveries.c.id.in_(select(due.c.id)))
+        .values(state="leased", claim=deliveries.c.claim + 1, attempts=deliveries.c.attempts + 1, due_at=now + lease)
+        .returning(deliveries.c.id)
+    )
+    ids = list(conn.scalars(leased))
+    if not ids:
+        return []
+    this_revision = (revisions.c.evaluation_id == deliveries.c.evaluation_id) & (
+        revisions.c.revision == deliveries.c.revision
+    )
+    columns = [deliveries.c[name] for name in ("id", "claim", "attempts", "started_at", "replay_id")]
+    query = (
+        select(*columns, func.coalesce(revisions.c.document, verdicts.c.document))
+        .join(verdicts, verdicts.c.evaluation_id == deliveries.c.evaluation_id)
+        .outerjoin(revisions, this_revision)
+        .where(deliveries.c.id.in_(ids))
+        .order_by(deliveries.c.id)
+    )
+    return [Claimed._make([*ours, Verdict.model_validate_json(document)]) for *ours, document in conn.execute(query)]
+
+
+def settle(conn: Connection, settled: Sequence[Settled]) -> None:
+    """Writes attempts back. One whose lease was lost changes nothing: another process has it now."""
+    statement = (
+        update(deliveries)
+        .where(
+            deliveries.c.id == bindparam("key"),
+            deliveries.c.claim == bindparam("number"),
+            deliveries.c.state == "leased",
+        )
+        .values(
+            state=bindparam("now_is"),
+            due_at=bindparam("due"),
+            ended_at=bindparam("ended"),
+            attempts=deliveries.c.attempts - bindparam("back"),
+            remote_id=bindparam("remote"),
+            last_error=bindparam("error"),
+        )
+    )
+    rows: list[dict[str, Any]] = [
+        {"key": it.id, "number": it.claim, "now_is": it.state, "due": it.due_at, "ended": it.ended_at}
+        | {"back": int(it.uncounted), "remote": it.remote_id, "error": it.error}
+        for it in sorted(settled)
+    ]
+    conn.execute(statement, rows)
+
+
+def next_due(conn: Connection, sink: str) -> datetime | None:
+    """When the next delivery to this sink is due, or its lease ends."""
+    due: datetime | None = conn.execute(select(func.min(deliveries.c.due_at)).where(_claimable(sink))).scalar_one()
+    return due
+
+
+def _claimable(sink: str) -> ColumnElement[bool]:
+    return and_(deliveries.c.sink == sink, CLAIMABLE)

@@ -1,0 +1,153 @@
+"""PostgreSQL, for several machines. The same functions run in SQLAlchemy's greenlet over asyncpg."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, Concatenate
+
+import asyncpg
+import structlog
+from sqlalchemy import Connection, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from receiver.store import intake
+from receiver.store.database import Clock, Database, P, T, system_clock
+from receiver.store.failures import is_lost_connection, is_passing_conflict, translated
+
+CHANNEL = "runflow_receiver"
+INTAKE_FLIGHTS = 2
+CONNECTIONS = 8
+CONNECT_SECONDS = 5
+STATEMENT_SECONDS = 30
+TRIES = 5
+"""How often a transaction that lost against another is run."""
+RECONNECT_SECONDS = 1.0
+CLOCK_SECONDS = 30
+_MIGRATION_LOCK = 0x72756E666C6F77  # "runflow"
+
+log = structlog.get_logger()
+
+
+class PostgresDatabase(Database):
+    """The database at `address`. With `pooler`, a transaction pooler stands between: no prepared statements, no LISTEN."""
+
+    kind = "postgresql"
+    intake_flights = INTAKE_FLIGHTS
+
+    def __init__(self, address: URL, *, pooler: bool = False, clock: Clock = system_clock) -> None:
+        self._address = address
+        self._pooler = pooler
+        self._clock = clock
+        self._ahead = timedelta(0)
+        self._measured_at: float | None = None
+        # The intake has connections of its own, so that no slow query can take the last one from it.
+        self._intake = _engine(address, connections=INTAKE_FLIGHTS, pooler=pooler)
+        self._other = _engine(address, connections=CONNECTIONS, pooler=pooler)
+
+    def now(self) -> datetime:
+        return self._clock() + self._ahead
+
+    async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(self._other, lambda conn: fn(conn, *args, **kwargs))
+
+    async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(self._other, lambda conn: fn(conn, *args, **kwargs))
+
+    async def accept(self, arrivals: Sequence[intake.Arrival]) -> list[intake.Taken]:
+        return await self._run(self._intake, lambda conn: intake.accept(conn, arrivals))
+
+    async def migrate(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        def alone(conn: Connection) -> T:
+            conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            return fn(conn, *args, **kwargs)
+
+        return await self._run(self._other, alone)
+
+    async def ring(self, bell: str) -> None:
+        if not self._pooler:
+            # Not inside the work's own transaction: a commit that notifies takes a lock that all such commits share.
+            await self.write(
+                lambda conn: conn.execute(text("SELECT pg_notify(:c, :b)"), {"c": CHANNEL, "b": bell}).close()
+            )
+
+    @property
+    def hears_others(self) -> bool:
+        return not self._pooler
+
+    async def listen(self, heard: Callable[[str], None]) -> None:
+        while not self._pooler:
+            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await self._listen_once(heard)
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _listen_once(self, heard: Callable[[str], None]) -> None:
+        """Until the connection ends."""
+        conn = await asyncpg.connect(**_driver_options(self._address), timeout=CONNECT_SECONDS)
+        ended = asyncio.Event()
+        try:
+            conn.add_termination_listener(lambda _: ended.set())
+            await conn.add_listener(CHANNEL, lambda _conn, _pid, _channel, bell: heard(bell))
+            await ended.wait()
+        finally:
+            conn.terminate()
+
+    async def close(self) -> None:
+        await self._intake.dispose()
+        await self._other.dispose()
+
+    async def _run(self, engine: AsyncEngine, fn: Callable[[Connection], T]) -> T:
+        with translated():
+            for attempt in range(1, TRIES + 1):
+                try:
+                    async with engine.begin() as conn:
+                        await self._measure_clock(conn)
+                        return await conn.run_sync(fn)
+                except DBAPIError as error:
+                    if attempt == TRIES or not (is_passing_conflict(error) or _was_stale(error, attempt)):
+                        raise
+            raise AssertionError("unreachable")
+
+    async def _measure_clock(self, conn: Any) -> None:
+        """How far the server's clock is ahead of this machine's, so that all processes mean the same by now."""
+        elapsed = asyncio.get_running_loop().time()
+        if self._measured_at is None or elapsed - self._measured_at > CLOCK_SECONDS:
+            self._measured_at = elapsed
+            theirs = (await conn.execute(text("SELECT clock_timestamp()"))).scalar_one()
+            self._ahead = theirs - system_clock()
+
+
+def _was_stale(error: DBAPIError, attempt: int) -> bool:
+    """A pooled connection that the server closed long ago is noticed at its first use; a fresh one deserves a try."""
+    return attempt == 1 and is_lost_connection(error)
+
+
+def _engine(address: URL, *, connections: int, pooler: bool) -> AsyncEngine:
+    options: dict[str, Any] = {
+        "timeout": CONNECT_SECONDS,
+        "command_timeout": STATEMENT_SECONDS,
+        "server_settings": {"application_name": "runflow-receiver"},
+    }
+    if pooler:
+        # Statements prepared on one server connection are unknown on the next one that the pooler hands out.
+        options |= {
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": _unnamed,
+        }
+    return create_async_engine(
+        address, connect_args=options, pool_size=connections, max_overflow=0, pool_timeout=CONNECT_SECONDS
+    )
+
+
+def _unnamed() -> str:
+    return ""
+
+
+def _driver_options(address: URL) -> dict[str, Any]:
+    """What asyncpg itself takes, for the connection that listens."""
+    plain = address.set(drivername="postgresql")
+    options: dict[str, Any] = {"dsn": plain.set(query={}).render_as_string(hide_password=False)}
+    return options | {name: value for name, value in address.query.items() if name == "ssl"}

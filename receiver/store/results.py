@@ -1,0 +1,199 @@
+"""Releasing results: the verdict, its tree as rows, and one delivery for each sink it is due to, in one transaction."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select, update
+
+from receiver.core.routing import Route, due_to
+from receiver.core.verdict import Verdict, revise
+from receiver.store.intake import upsert
+from receiver.store.tables import actions, deliveries, gate_failures, issues, judges, revisions, trees, verdicts
+
+LONGEST_INDEXED = 255
+"""PostgreSQL's indexes take no longer text than about 2,700 bytes; Runflow's own limit for labels is 255 characters."""
+
+_CHILDREN = (judges, issues, gate_failures, actions)
+
+
+class Found(NamedTuple):
+    """A result that may be released. `tree` is Runflow's answer as it came, `tree_updated_at` when Runflow last changed it."""
+
+    verdict: Verdict
+    tree: bytes | None = None
+    tree_updated_at: datetime | None = None
+
+
+class Released(NamedTuple):
+    """What became of a result. `sinks` is empty where it changed nothing, or where nothing matched."""
+
+    verdict: Verdict
+    is_new: bool
+    sinks: list[str]
+
+
+def release(conn: Connection, found: Sequence[Found], routes: Sequence[Route], now: datetime) -> list[Released]:
+    """Writes each result under its revision. One that is older than what is stored changes nothing."""
+    if not found:
+        return []
+    stored = _stored(conn, [each.verdict.evaluation_id for each in found])
+    batch = _Batch(now)
+    released = []
+    for each in found:
+        before = stored[each.verdict.evaluation_id]
+        if _is_older(each, before):
+            continue
+        released.append(batch.add(each, before, routes))
+    batch.write(conn)
+    return released
+
+
+def _stored(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, Row[Any]]:
+    columns = ("evaluation_id", "document", "revision", "due_to", "tree", "tree_updated_at")
+    query = (
+        select(*(verdicts.c[name] for name in columns))
+        .where(verdicts.c.evaluation_id.in_(ids))
+        .order_by(verdicts.c.evaluation_id)
+        .with_for_update()
+    )
+    return {row.evaluation_id: row for row in conn.execute(query)}
+
+
+def _is_older(found: Found, before: Row[Any]) -> bool:
+    """An answer read from a replica that lags must not undo a newer one, nor a callback alone a tree."""
+    if found.tree is None:
+        return bool(before.revision > 0)
+    return (
+        found.tree_updated_at is not None
+        and before.tree_updated_at is not None
+        and found.tree_updated_at < before.tree_updated_at
+    )
+
+
+class _Batch:
+    """The rows of several results, table by table, so that each table costs one statement."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+        self._superseded: list[dict[str, Any]] = []
+        self._verdicts: list[dict[str, Any]] = []
+        self._trees: list[dict[str, Any]] = []
+        self._replaced: list[UUID] = []
+        self._children: dict[Table, list[dict[str, Any]]] = {table: [] for table in _CHILDREN}
+        self._deliveries: list[dict[str, Any]] = []
+
+    def add(self, found: Found, before: Row[Any], routes: Sequence[Route]) -> Released:
+        verdict = revise(Verdict.model_validate_json(before.document), found.verdict)
+        given_before: list[str] = orjson.loads(before.due_to)
+        is_new = verdict.revision != before.revision
+        sinks = due_to(routes, verdict, given_before) if is_new else []
+        if is_new and before.revision > 0:
+            self._superseded.append(before._asdict())
+        self._verdicts.append(
+            row_of(verdict)
+            | {"due_to": orjson.dumps(sinks).decode() if is_new else before.due_to}
+            | {"tree_updated_at": found.tree_updated_at or before.tree_updated_at, "key": verdict.evaluation_id}
+        )
+        if found.tree is not None:
+            self._add_tree(verdict, found.tree, replaces=before.tree == "complete")
+        self._deliveries += [self._delivery(verdict, sink) for sink in sinks]
+        return Released(verdict, is_new, sinks)
+
+    def _add_tree(self, verdict: Verdict, body: bytes, *, replaces: bool) -> None:
+        key = verdict.evaluation_id
+        self._trees.append({"evaluation_id": key, "fetched_at": self._now, "body": body})
+        self._replaced += [key] if replaces else []
+        self._children[judges] += [
+            {
+                **judge.model_dump(),
+                "evidence": _json(judge.evidence),
+                "sub_point_results": _json(judge.sub_point_results),
+            }
+            | {"evaluation_id": key, "position": position}
+            for position, judge in enumerate(verdict.judges)
+        ]
+        self._children[issues] += [
+            {**issue.model_dump(), "category": _clip(issue.category), "evaluation_id": key, "position": position}
+            for position, issue in enumerate(verdict.issues)
+        ]
+        self._children[gate_failures] += [
+            {**failure.model_dump(), "evaluation_id": key, "position": position}
+            for position, failure in enumerate(verdict.gate_failures)
+        ]
+        if verdict.action is not None:
+            self._children[actions].append({**verdict.action.model_dump(), "evaluation_id": key})
+
+    def _delivery(self, verdict: Verdict, sink: str) -> dict[str, Any]:
+        return new_delivery(verdict.evaluation_id, sink, verdict.revision, self._now)
+
+    def write(self, conn: Connection) -> None:
+        columns = [column.name for column in revisions.columns]
+        _insert(conn, revisions, ({name: row[name] for name in columns} for row in self._superseded))
+        if self._verdicts:
+            conn.execute(update(verdicts).where(verdicts.c.evaluation_id == bindparam("key")), self._verdicts)
+        if self._trees:
+            made = upsert(conn)(trees)
+            newest = {name: made.excluded[name] for name in ("fetched_at", "body")}
+            conn.execute(made.on_conflict_do_update(index_elements=[trees.c.evaluation_id], set_=newest), self._trees)
+        for table, rows in self._children.items():
+            if self._replaced:
+                conn.execute(delete(table).where(table.c.evaluation_id.in_(self._replaced)))
+            _insert(conn, table, rows)
+        _insert(conn, deliveries, self._deliveries)
+
+
+def row_of(verdict: Verdict) -> dict[str, Any]:
+    """The columns of `verdicts` that follow from the result itself."""
+    return {
+        "evaluation_id": verdict.evaluation_id,
+        "event": verdict.event,
+        "status": verdict.status,
+        "overall_passed": verdict.overall_passed,
+        "weighted_pass_rate": verdict.weighted_pass_rate,
+        "primary_action_code": _clip(verdict.primary_action_code),
+        "failure_code": _clip(verdict.failure_code),
+        "client_ref": _clip(verdict.client_ref),
+        "run_id": _clip(verdict.run_id),
+        "model_id": _clip(verdict.model_id),
+        "task_type": _clip(verdict.task_type),
+        "tree": verdict.tree,
+        "tree_reason": verdict.tree_reason,
+        "origin": verdict.origin,
+        "revision": verdict.revision,
+        "received_at": verdict.received_at,
+        "completed_at": verdict.completed_at,
+        "document": verdict.model_dump_json(),
+    }
+
+
+def new_delivery(evaluation_id: UUID, sink: str, revision: int, now: datetime, replay_id: str = "") -> dict[str, Any]:
+    """The row of a delivery that is due now."""
+    return {
+        "evaluation_id": evaluation_id,
+        "sink": sink,
+        "revision": revision,
+        "replay_id": replay_id,
+        "state": "pending",
+        "due_at": now,
+        "claim": 0,
+        "attempts": 0,
+        "created_at": now,
+        "started_at": now,
+    }
+
+
+def _insert(conn: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
+    listed = list(rows)
+    if listed:
+        conn.execute(insert(table), listed)
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
+
+
+def _clip(text: str | None) -> str | None:
+    return None if text is None else text[:LONGEST_INDEXED]

@@ -1,0 +1,66 @@
+"""The schema's version: is the database migrated, is it newer than this program, and bringing it up."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from receiver.errors import SchemaError
+from receiver.store.database import Database
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class SchemaState(NamedTuple):
+    """The database's version (None where it is empty) and the newest that this program knows."""
+
+    current: str | None
+    newest: str
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this program can work with it."""
+        return self.current == self.newest
+
+
+async def upgrade(database: Database) -> SchemaState:
+    """Brings the schema up to date; several at once do no harm. Raises `SchemaError` if it is newer than this program."""
+    return await database.migrate(_upgrade)
+
+
+async def require_current(database: Database) -> None:
+    """Raises `SchemaError` unless this program can work with the database as it is."""
+    state = await database.read(schema_state)
+    if not state.is_current:
+        raise SchemaError(
+            f"DATABASE_URL: the database is at schema {state.current or 'none'}, this program needs {state.newest}:"
+            " run `receiver db upgrade`, or set DATABASE_AUTO_UPGRADE=on"
+        )
+
+
+def schema_state(conn: Connection) -> SchemaState:
+    """The state of the schema. Raises `SchemaError` if a newer program made it."""
+    scripts = ScriptDirectory(str(_MIGRATIONS))
+    newest = scripts.get_current_head() or ""
+    current = MigrationContext.configure(conn).get_current_revision()
+    if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+        raise SchemaError(
+            f"DATABASE_URL: the database is at schema {current}, newer than this program, which knows up to {newest}:"
+            " run the newer program, or point DATABASE_URL at another database"
+        )
+    return SchemaState(current, newest)
+
+
+def _upgrade(conn: Connection) -> SchemaState:
+    state = schema_state(conn)
+    if state.is_current:
+        return state
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["connection"] = conn
+    command.upgrade(config, "head")
+    return schema_state(conn)

@@ -1,0 +1,172 @@
+"""SQLite: one file, one writer thread, some readers.
+
+Whatever waits while a commit is under way goes into the next one: one transaction, one fsync for all (group commit). No
+timer and no delay when idle. WAL and `synchronous=FULL`: a commit that returned survives a power cut.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, Concatenate
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import QueuePool
+
+from receiver.errors import StoreUnavailable
+from receiver.store import intake
+from receiver.store.database import Clock, Database, P, T, system_clock
+from receiver.store.failures import translated
+
+READERS = 4
+BUSY_MILLISECONDS = 5000
+"""How long to wait for another process (a command of `receiver`, a backup) that holds the file."""
+
+_Work = Callable[[Connection], Any]
+
+
+class SqliteDatabase(Database):
+    """The database in the file at `path`."""
+
+    kind = "sqlite"
+    intake_flights = 1
+
+    def __init__(self, path: str, *, clock: Clock = system_clock) -> None:
+        self.path = path
+        self._clock = clock
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
+        self._reading = _engine(path, connections=READERS, begin="BEGIN", read_only=True)
+        self._writer = _Writer(path)
+
+    def now(self) -> datetime:
+        return self._clock()
+
+    async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._read, lambda conn: fn(conn, *args, **kwargs))
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        with translated(), self._reading.begin() as conn:
+            return work(conn)
+
+    async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        result: T = await asyncio.wrap_future(self._writer.submit(lambda conn: fn(conn, *args, **kwargs)))
+        return result
+
+    async def accept(self, arrivals: Sequence[intake.Arrival]) -> list[intake.Taken]:
+        return await self.write(intake.accept, arrivals)
+
+    async def migrate(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.write(fn, *args, **kwargs)  # BEGIN IMMEDIATE lets one process at a time do this
+
+    async def ring(self, bell: str) -> None:
+        """One process runs the pipeline, so there is nobody to tell."""
+
+    async def listen(self, heard: Callable[[str], None]) -> None:
+        """Nobody rings."""
+
+    @property
+    def hears_others(self) -> bool:
+        return False
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._writer.close)
+        await asyncio.to_thread(self._readers.shutdown)
+        self._reading.dispose()
+
+
+class _Writer:
+    """The one thread that writes."""
+
+    def __init__(self, path: str) -> None:
+        self._engine = _engine(path, connections=1, begin="BEGIN IMMEDIATE", read_only=False)
+        self._waiting: deque[tuple[_Work, Future[Any]]] = deque()
+        self._bell = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: _Work) -> "Future[Any]":
+        """A future that is resolved when `work` is durable."""
+        future: Future[Any] = Future()
+        with self._bell:
+            if self._closing:
+                future.set_exception(StoreUnavailable("stopping", "the store is closed"))
+                return future
+            self._waiting.append((work, future))
+            self._bell.notify()
+        return future
+
+    def close(self) -> None:
+        with self._bell:
+            self._closing = True
+            self._bell.notify()
+        self._thread.join()
+        self._engine.dispose()
+
+    def _run(self) -> None:
+        while True:
+            with self._bell:
+                while not self._waiting and not self._closing:
+                    self._bell.wait()
+                if not self._waiting:
+                    return
+                group = list(self._waiting)
+                self._waiting.clear()
+            group = [(work, future) for work, future in group if future.set_running_or_notify_cancel()]
+            self._commit_together(group)
+
+    def _commit_together(self, group: list[tuple[_Work, "Future[Any]"]]) -> None:
+        outcomes: list[tuple[Future[Any], Any, Exception | None]] = []
+        try:
+            with translated(), self._engine.begin() as conn:
+                for work, future in group:
+                    outcomes.append((future, *_attempt(conn, work, alone=len(group) == 1)))
+        except Exception as error:  # noqa: BLE001 (whatever it is belongs to those who wait for it)
+            outcomes = [(future, None, error) for _, future in group]
+        for future, result, failure in outcomes:
+            if failure is None:
+                future.set_result(result)
+            else:
+                future.set_exception(failure)
+
+
+def _attempt(conn: Connection, work: _Work, *, alone: bool) -> tuple[Any, Exception | None]:
+    """One work of a group. Its own error undoes it alone; an error of the database undoes the whole group."""
+    if alone:
+        return work(conn), None
+    try:
+        with conn.begin_nested():
+            return work(conn), None
+    except OperationalError:
+        raise
+    except Exception as error:  # noqa: BLE001 (as above)
+        return None, error
+
+
+def _engine(path: str, *, connections: int, begin: str, read_only: bool) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        connect_args={"check_same_thread": False, "timeout": BUSY_MILLISECONDS / 1000},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        # The driver's own transactions start at the first write, which loses updates: begin them ourselves.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_MILLISECONDS}"):
+            connection.execute(f"PRAGMA {pragma}").close()
+        if read_only:
+            connection.execute("PRAGMA query_only=ON").close()
+
+    @event.listens_for(engine, "begin")
+    def begin_ourselves(conn: Connection) -> None:
+        conn.exec_driver_sql(begin)
+
+    return engine

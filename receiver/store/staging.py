@@ -1,0 +1,116 @@
+"""From stored events to pending verdicts with a fetch: what the intake leaves to others, so that it stays one insert."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Connection, and_, case, insert, or_, select, update
+
+from receiver.core.routing import Route
+from receiver.core.verdict import Verdict
+from receiver.store.intake import upsert
+from receiver.store.results import Found, Released, release, row_of
+from receiver.store.tables import events, fetches, verdicts
+
+
+class WaitingEvent(NamedTuple):
+    """A stored event that nobody has seen to."""
+
+    evaluation_id: UUID
+    event: str
+    body: bytes
+    origin: str
+    received_at: datetime
+
+
+class Staged(NamedTuple):
+    """What is to become of it: `verdict` with `tree` pending is fetched and held until then; any other is released at once."""
+
+    verdict: Verdict
+    hold_until: datetime
+
+    @property
+    def to_fetch(self) -> bool:
+        """Whether its tree is to be fetched."""
+        return self.verdict.tree == "pending"
+
+
+class StageResult(NamedTuple):
+    """How many events were seen to, how many fetches that asks for, and what was released without one."""
+
+    events: int
+    fetches: int
+    released: list[Released]
+
+
+def stage(
+    conn: Connection, plan: Callable[[WaitingEvent], Staged], routes: Sequence[Route], *, limit: int, now: datetime
+) -> StageResult:
+    """Sees to the oldest `limit` waiting events."""
+    waiting = _take(conn, limit)
+    if not waiting:
+        return StageResult(0, 0, [])
+    known = set(_ids_of_verdicts(conn, {each.evaluation_id for each in waiting}))
+    first: dict[UUID, Staged] = {}
+    asked_again = []
+    for each in waiting:
+        staged = plan(each)
+        if each.evaluation_id in known or each.evaluation_id in first:
+            asked_again += [each.evaluation_id] if staged.to_fetch else []
+        else:
+            first[each.evaluation_id] = staged
+    if first:
+        pending = [
+            staged.verdict.model_copy(update={"tree": "pending", "tree_reason": None}) for staged in first.values()
+        ]
+        conn.execute(
+            insert(verdicts), [row_of(verdict) | {"due_to": "[]", "tree_updated_at": None} for verdict in pending]
+        )
+    to_fetch = [(key, staged.hold_until) for key, staged in first.items() if staged.to_fetch]
+    _ask(conn, to_fetch, now)
+    for evaluation_id in sorted(set(asked_again)):
+        ask_again(conn, evaluation_id, now)
+    released = release(conn, [Found(staged.verdict) for staged in first.values() if not staged.to_fetch], routes, now)
+    return StageResult(len(waiting), len(to_fetch) + len(asked_again), released)
+
+
+def _take(conn: Connection, limit: int) -> list[WaitingEvent]:
+    """Takes events off the waiting list; another process that looks meanwhile passes over them."""
+    columns = (events.c.evaluation_id, events.c.event, events.c.body, events.c.origin, events.c.received_at)
+    oldest = select(*columns).where(events.c.waiting).order_by(events.c.received_at).limit(limit)
+    taken = [WaitingEvent(*row) for row in conn.execute(oldest.with_for_update(skip_locked=True))]
+    if taken:
+        keys = [and_(events.c.evaluation_id == each.evaluation_id, events.c.event == each.event) for each in taken]
+        conn.execute(update(events).values(waiting=False).where(or_(*keys)))
+    return taken
+
+
+def _ids_of_verdicts(conn: Connection, ids: set[UUID]) -> list[UUID]:
+    return list(conn.scalars(select(verdicts.c.evaluation_id).where(verdicts.c.evaluation_id.in_(ids))))
+
+
+def _ask(conn: Connection, fetched: Sequence[tuple[UUID, datetime]], now: datetime) -> None:
+    if fetched:
+        rows = [
+            {"evaluation_id": key, "due_at": now, "started_at": now, "hold_until": hold_until, "last_error": None}
+            | {"leased": False, "claim": 0, "asked": 1, "attempts": 0}
+            for key, hold_until in fetched
+        ]
+        conn.execute(insert(fetches), rows)
+
+
+def ask_again(conn: Connection, evaluation_id: UUID, now: datetime) -> None:
+    """Has the tree fetched once more: at once, or as soon as the fetch that is under way has ended."""
+    row = {"evaluation_id": evaluation_id, "due_at": now, "started_at": now, "hold_until": None, "last_error": None}
+    again = {
+        "asked": fetches.c.asked + 1,
+        "started_at": now,
+        "attempts": 0,
+        "due_at": case((fetches.c.leased, fetches.c.due_at), else_=now),
+    }
+    conn.execute(
+        upsert(conn)(fetches)
+        .values(row | {"leased": False, "claim": 0, "asked": 1, "attempts": 0})
+        .on_conflict_do_update(index_elements=[fetches.c.evaluation_id], set_=again)
+    )
