@@ -12,7 +12,7 @@ COMPILE = $(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --g
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check check-long bench lock clean python
+.PHONY: help demo test check check-long check-image bench lock clean python
 
 help: ## this list
 	@echo 'usage: make TARGET [PYTHON=python3.13]'
@@ -22,7 +22,7 @@ demo: $(READY) ## the whole flow on this machine: a Runflow on loopback, a recei
 	$(BIN)/receiver demo
 
 test: $(READY) ## the tests, with branch coverage and its gate
-	$(BIN)/pytest -m 'not long' --cov
+	$(BIN)/pytest -m 'not long and not image' --cov
 
 check: $(READY) ## format, lint, types, directions of imports, the shell script, the Dockerfile
 	$(BIN)/ruff format --check .
@@ -34,6 +34,9 @@ check: $(READY) ## format, lint, types, directions of imports, the shell script,
 
 check-long: $(READY) ## the long tests: processes killed under load, many times
 	$(BIN)/pytest -m long
+
+check-image: $(READY) ## the steps of the Dockerfile in a clean folder, without an engine (asks the package registry)
+	$(BIN)/pytest -m image
 
 bench: $(READY) ## the measurements
 	$(BIN)/python -m bench

@@ -1,9 +1,10 @@
 """What the judges and gates of an evaluation found, and the verdict that follows. Pure."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
+from receiver.core.verdict import written
 from receiver.offline.catalogue import Flaw, JudgeSheet, Task, task_of
 from receiver.offline.evaluations import Evaluation
 from receiver.offline.kinds import FAILURES
@@ -44,7 +45,7 @@ class _Parts:
             "id": str(self._ids.uuid7(self._decided)),
             "evaluation_id": self._evaluation_id,
             **fields,
-            "created_at": self._decided.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "created_at": written(self._decided),
         }
 
 
@@ -52,7 +53,7 @@ def find(evaluation: Evaluation) -> Findings:
     """What was found. Nothing before it is decided, nor if the evaluation failed or came to no verdict."""
     if evaluation.completed_at is None or evaluation.kind in FAILURES or evaluation.kind == "no_verdict":
         return Findings(_NO_VERDICT, [], [], None)
-    luck = evaluation.luck("findings")
+    luck = evaluation.luck(f"findings/{evaluation.source_code}")
     task = task_of(evaluation.submission.task_type)
     parts = _Parts(evaluation, evaluation.completed_at)
     flaws = _draw_flaws(task, evaluation, luck)
@@ -131,7 +132,9 @@ def _verdict(
         "override_reason": override,
         "top_issues": [issue["detail"] for judge in bad for issue in judge["issues"]]
         + [failure["reason"] for failure in gates],
-        "top_strengths": [sheet.strength for sheet, judge in zip(task.judges, judges, strict=True) if judge["passed"]][:2],
+        "top_strengths": [sheet.strength for sheet, judge in zip(task.judges, judges, strict=True) if judge["passed"]][
+            :2
+        ],
         "check_summary": {
             "judges_total": len(judges),
             "judges_passed": len(good),

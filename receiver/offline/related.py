@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from receiver.core.verdict import written
 from receiver.offline.catalogue import ModelSheet, task_of
 from receiver.offline.evaluations import Evaluation
 from receiver.offline.luck import Luck
@@ -24,7 +25,12 @@ class Target:
     model: dict[str, Any] | None = None
     flow: dict[str, Any] | None = None
     comfyui_workflow: dict[str, Any] | None = None
-    attempt_number: int = 1
+
+
+def attempt_number(evaluation: Evaluation) -> int:
+    """2 for the few that follow an evaluation by the platform of the same run."""
+    follows = evaluation.source_code == "api" and evaluation.submission.run_id is not None
+    return 2 if follows and evaluation.luck("attempt").happens(0.2) else 1
 
 
 def run_and_target(evaluation: Evaluation, org_id: UUID) -> tuple[dict[str, Any] | None, Target]:
@@ -42,7 +48,6 @@ def parent_of(evaluation: Evaluation) -> Evaluation:
     return replace(
         evaluation,
         id=Luck(f"{evaluation.id}/parent").uuid7(begun),
-        seed=f"{evaluation.seed}/parent",
         kind="not_passed",
         submission=evaluation.submission.model_copy(update={"client_ref": None, "callback_url": None}),
         submitted_at=begun,
@@ -56,20 +61,15 @@ def parent_of(evaluation: Evaluation) -> Evaluation:
 
 
 def _target(evaluation: Evaluation, luck: Luck) -> Target:
-    if evaluation.source_code == "platform":
-        attempt_number = 1
-        luck.random()
-    else:
-        attempt_number = 2 if luck.happens(0.2) else 1
-    kind = luck.choices(("model", "flow", "comfyui"), (8, 1, 1))[0]
-    if kind == "model":
+    type_code = luck.choices(("model", "flow", "comfyui"), (8, 1, 1))[0]
+    if type_code == "model":
         model = _model(task_of(evaluation.submission.task_type).model)
-        return Target("model", model_id=model["id"], model=model, attempt_number=attempt_number)
+        return Target(type_code, model_id=model["id"], model=model)
     # Nothing is documented about the shape of these two.
-    found = {"id": str(luck.uuid7(_PUBLISHED)), "name": f"{evaluation.submission.task_type} {kind}"}
-    if kind == "flow":
-        return Target("flow", flow_id=found["id"], flow=found, attempt_number=attempt_number)
-    return Target("comfyui", comfyui_workflow_id=found["id"], comfyui_workflow=found, attempt_number=attempt_number)
+    found = {"id": str(luck.uuid7(_PUBLISHED)), "name": f"{evaluation.submission.task_type} {type_code}"}
+    if type_code == "flow":
+        return Target(type_code, flow_id=found["id"], flow=found)
+    return Target(type_code, comfyui_workflow_id=found["id"], comfyui_workflow=found)
 
 
 def _run(evaluation: Evaluation, target: Target, luck: Luck, org_id: UUID) -> dict[str, Any]:
@@ -102,9 +102,9 @@ def _run(evaluation: Evaluation, target: Target, luck: Luck, org_id: UUID) -> di
         "flow_version_id": None,
         "request_id": f"req_{luck.getrandbits(48):012x}",
         "created_by": str(luck.uuid7(_PUBLISHED)),
-        "created_at": _z(started - timedelta(seconds=2)),
-        "started_at": _z(started),
-        "completed_at": _z(completed),
+        "created_at": written(started - timedelta(seconds=2)),
+        "started_at": written(started),
+        "completed_at": written(completed),
         "callback_url": None,
         "metadata": None,
         "has_logs": True,
@@ -153,12 +153,8 @@ def _model(sheet: ModelSheet) -> dict[str, Any]:
         "content": None,
         "pricing_note": None,
         "created_by": None,
-        "created_at": _z(_PUBLISHED),
-        "updated_at": _z(_PUBLISHED),
+        "created_at": written(_PUBLISHED),
+        "updated_at": written(_PUBLISHED),
         "deleted_at": None,
         "deleted_by": None,
     }
-
-
-def _z(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")

@@ -4,13 +4,13 @@
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from ipaddress import ip_address
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from receiver.errors import FieldProblem, Invalid, RequestError
 from receiver.offline.catalogue import TASKS
@@ -25,24 +25,18 @@ _SIGNED = "?X-Amz-Expires=86400&X-Amz-Signature=REDACTED"
 _RUNFLOW_ASSET = "runflow://assets/"
 
 
-class Request(BaseModel):
-    """A body that Runflow reads: a wrong field is refused, an unknown one passed over."""
+Model = TypeVar("Model", bound=BaseModel)
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
-    @classmethod
-    def read(cls, body: bytes) -> Self:
-        """Raises RequestError if it is no JSON, Invalid with each wrong field otherwise."""
-        try:
-            return cls.model_validate_json(body, strict=True)
-        except ValidationError as error:
-            problems = [
-                FieldProblem(".".join(str(part) for part in found["loc"]), found["msg"])
-                for found in error.errors(include_url=False, include_input=False)
-            ]
-            if any(found["type"] == "json_invalid" for found in error.errors()):
-                raise RequestError("the body is not JSON") from error
-            raise Invalid(problems) from error
+def read_model(model: type[Model], body: bytes) -> Model:
+    """The body of a request as this model. Raises RequestError if it is not JSON, Invalid with each wrong field otherwise."""
+    try:
+        return model.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+    if found[0]["type"] == "json_invalid":
+        raise RequestError("the body is not JSON")
+    raise Invalid([FieldProblem(".".join(str(part) for part in one["loc"]), one["msg"]) for one in found])
 
 
 def is_loopback(url: str) -> bool:
@@ -75,6 +69,8 @@ def _media(url: str) -> str:
 
 
 def _callback(url: str) -> str:
+    if not urlsplit(url).hostname:
+        raise ValueError("must be an address")
     if not url.startswith("https://") and not (url.startswith("http://") and is_loopback(url)):
         raise ValueError("must be https:// (this offline Runflow takes http:// on loopback too)")
     return url
@@ -89,7 +85,7 @@ def _active(job_class: str) -> str:
 Media = Annotated[str, Field(max_length=12_000_000), AfterValidator(_media)]
 
 
-class ReferenceImage(Request):
+class ReferenceImage(BaseModel):
     """An image to compare with."""
 
     url: Media
@@ -97,7 +93,7 @@ class ReferenceImage(Request):
     description: str | None = None
 
 
-class Submission(Request):
+class Submission(BaseModel):
     """One image sent in for evaluation."""
 
     generated_image_url: Media
@@ -113,7 +109,7 @@ class Submission(Request):
     callback_url: Annotated[str, Field(max_length=2_048), AfterValidator(_callback)] | None = None
 
 
-class Feedback(Request):
+class Feedback(BaseModel):
     """What a customer thinks of an evaluation; `is_positive` must be there, and null clears."""
 
     is_positive: bool | None
@@ -121,7 +117,7 @@ class Feedback(Request):
 
 
 def invent_submission(luck: Luck, moment: datetime, given: Mapping[str, Any]) -> Submission:
-    """A believable submission in which the fields of `given` are as given. Raises pydantic's ValidationError for a wrong one."""
+    """A believable submission with the fields of `given` as given. Raises pydantic's ValidationError for a wrong one."""
     task = luck.choice(TASKS)
     run = luck.happens(0.7)
     drawn: dict[str, Any] = {
@@ -134,7 +130,7 @@ def invent_submission(luck: Luck, moment: datetime, given: Mapping[str, Any]) ->
         "reference_images": [
             {"url": image_url(luck, moment), "kind": kind, "description": None} for kind in task.reference_kinds
         ],
-        "run_id": luck.uuid7(moment) if run else None,
+        "run_id": luck.uuid7(moment - timedelta(minutes=12)) if run else None,
         "client_ref": f"order-{luck.randint(10_000, 99_999)}/{task.task_type}-{luck.randint(1, 12):02}",
     }
     return Submission.model_validate({**drawn, **given})

@@ -6,15 +6,15 @@ A tree is made anew for each read from the evaluation's seed and kind, so the sa
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any, Final
 from uuid import UUID
 
-from receiver.core.evaluation import WIDE_EMBEDS
+from receiver.core.verdict import written
 from receiver.offline.evaluations import Evaluation
 from receiver.offline.findings import Findings, find
 from receiver.offline.kinds import FAILURES, is_billed
-from receiver.offline.related import Target, parent_of, run_and_target
+from receiver.offline.related import Target, attempt_number, parent_of, run_and_target
 
 ORGANIZATION_ID: Final = UUID("019d4d42-8ba0-726b-b2a7-4de452e6b438")
 PRICE: Final = "0.050000"
@@ -36,7 +36,7 @@ def tree(evaluation: Evaluation, embeds: Iterable[str] = ()) -> dict[str, Any]:
     wanted = set(embeds)
     run, target = run_and_target(evaluation, ORGANIZATION_ID)
     findings = find(evaluation)
-    parent = parent_of(evaluation) if target.attempt_number > 1 else None
+    parent = parent_of(evaluation) if attempt_number(evaluation) > 1 else None
     embedded: dict[str, Any] = {
         "judges": findings.judges,
         "gate_failures": findings.gate_failures,
@@ -71,11 +71,6 @@ def callback_bytes(evaluation: Evaluation) -> bytes:
     return json.dumps(callback(evaluation), ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def unknown_embeds(names: Iterable[str]) -> list[str]:
-    """Those that Runflow does not have."""
-    return [name for name in names if name not in WIDE_EMBEDS]
-
-
 def _own_fields(
     evaluation: Evaluation, findings: Findings, target: Target, parent: Evaluation | None
 ) -> dict[str, Any]:
@@ -99,17 +94,19 @@ def _own_fields(
         "reference_images": [image.model_dump() for image in sent.reference_images or []],
         **findings.verdict,
         "parent_evaluation_id": None if parent is None else str(parent.id),
-        "attempt_number": target.attempt_number,
-        "superseded_at": None if evaluation.superseded_at is None else _z(evaluation.superseded_at),
-        "eval_duration_ms": None if decided is None else round((decided - evaluation.submitted_at).total_seconds() * 1000),
+        "attempt_number": attempt_number(evaluation),
+        "superseded_at": None if evaluation.superseded_at is None else written(evaluation.superseded_at),
+        "eval_duration_ms": None
+        if decided is None
+        else round((decided - evaluation.submitted_at).total_seconds() * 1000),
         "feedback_is_positive": evaluation.feedback.is_positive if evaluation.feedback else None,
         "feedback_reason": evaluation.feedback.reason if evaluation.feedback else None,
-        "created_at": _z(evaluation.submitted_at),
-        "updated_at": _z(evaluation.updated_at),
+        "created_at": written(evaluation.submitted_at),
+        "updated_at": written(evaluation.updated_at),
         "source_code": evaluation.source_code,
         "client_ref": sent.client_ref,
-        "submitted_at": _z(evaluation.submitted_at),
-        "completed_at": None if decided is None else _z(decided),
+        "submitted_at": written(evaluation.submitted_at),
+        "completed_at": None if decided is None else written(decided),
         "callback_url": sent.callback_url,
         "cost": _cost(evaluation),
         "failure_code": evaluation.kind if decided is not None and evaluation.kind in FAILURES else None,
@@ -121,7 +118,3 @@ def _own_fields(
 def _cost(evaluation: Evaluation) -> str | None:
     billed = evaluation.completed_at is not None and evaluation.source_code == "api" and is_billed(evaluation.kind)
     return PRICE if billed else None
-
-
-def _z(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from receiver.settings.environment import Environment, read_text
+from receiver.settings.environment import Absent, Environment, read_text
 from receiver.settings.problems import Problems, Wrong, path_of, shown
 
 DEFAULT: Final = "receiver.toml"
@@ -27,16 +27,14 @@ def read_document(given: str | None, environment: Environment, problems: Problem
     place = shown(path.name)
     try:
         content = tomllib.loads(read_text(path))
-    except FileNotFoundError:
-        if given:
-            problems.add(_CONFIG, "names a file that does not exist; give the path of an existing one")
-        content = {}
+    except Absent:
+        content = _bad(problems, _CONFIG, "names a file that does not exist; give the path of a TOML file") if given else {}
     except tomllib.TOMLDecodeError as error:
         content = _bad(problems, place, f"is not TOML: {error}")
     except RecursionError:
         content = _bad(problems, place, "is nested too deeply to be read")
     except ValueError as error:
-        content = _bad(problems, _CONFIG if given else place, f"names a file that {error}" if given else str(error))
+        content = _bad(problems, _CONFIG if given else place, f"names a file that {error}; give the path of a TOML file" if given else str(error))
     place += ": "
     return Document(
         place, {key: _fill_in(value, (key,), place, environment, problems) for key, value in content.items()}

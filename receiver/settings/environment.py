@@ -17,6 +17,10 @@ _SERVICE_LINK = re.compile(r"RECEIVER(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|P
 _NEARLY_THE_SAME = 0.85
 
 
+class Absent(ValueError):
+    """There is no such file."""
+
+
 class Environment:
     """The environment that was passed in, and the folder from which relative paths start."""
 
@@ -43,9 +47,9 @@ class Environment:
         try:
             value = read_text(self.directory / file).strip()
         except ValueError as error:
-            raise Wrong(name + _FILE, f"names a file that {error}") from None
+            raise Wrong(name + _FILE, f"names a file that {error}; give the path of one that holds the value") from None
         if not value:
-            raise Wrong(name + _FILE, "names a file that is empty; it must hold the value and nothing else")
+            raise Wrong(name + _FILE, "names a file that is empty; give the path of one that holds the value")
         return value
 
     def _plain(self, name: str) -> str | None:
@@ -70,12 +74,12 @@ class Environment:
 
 
 def read_text(path: Path) -> str:
-    """A file of settings. Raises FileNotFoundError, or ValueError with the reason; neither is to be shown with its path."""
+    """A file of settings. Raises Absent, or ValueError with the reason, which does not show the path."""
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
-        raise
+        raise Absent("does not exist") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise ValueError(f"cannot be read ({reason or 'not a path'})") from None

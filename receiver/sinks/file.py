@@ -90,9 +90,9 @@ class _File:
     def write(self, lines: Sequence[bytes], deadline: float) -> list[Outcome]:
         try:
             with self._locked(deadline) as file:
-                _append(file, b"".join(lines), self._path.parent)
+                _append(file, b"".join(lines), self._path.resolve().parent)
         except _Busy:
-            outcome: Outcome = Again("another process holds the file's lock")
+            outcome: Outcome = Again(f"another process holds the lock on {self._path}")
         except _Unfit as error:
             outcome = Down(str(error))
         except OSError as error:
@@ -102,12 +102,18 @@ class _File:
         return [outcome] * len(lines)
 
     def check(self) -> str:
+        try:
+            return self._look()
+        except OSError as error:
+            raise SinkError(self._reason(error)) from error
+
+    def _look(self) -> str:
         if self._path.is_file():
             if not os.access(self._path, os.R_OK | os.W_OK):
-                raise SinkError("the file may not be read and written by us")
+                raise SinkError(f"{self._path} may not be read and written by us")
             return f"{self._path} is there and can be written"
         if self._path.exists():
-            raise SinkError("what is at the path is not a regular file")
+            raise SinkError(f"{self._path} is not a regular file")
         if not self._path.parent.is_dir():
             raise SinkError(self._no_folder())
         if not os.access(self._path.parent, os.W_OK | os.X_OK):
@@ -122,7 +128,7 @@ class _File:
             file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
             try:
                 if not stat.S_ISREG(os.fstat(file).st_mode):
-                    raise _Unfit("what is at the path is not a regular file")
+                    raise _Unfit(f"{self._path} is not a regular file")
                 _lock(file, deadline)
                 if self._is_still(file):
                     yield file
@@ -140,7 +146,7 @@ class _File:
     def _reason(self, error: OSError) -> str:
         if error.errno == errno.ENOENT:
             return self._no_folder()
-        return f"cannot write to the file: {os.strerror(error.errno or 0)}"
+        return f"cannot write to {self._path}: {os.strerror(error.errno or 0)}"
 
     def _no_folder(self) -> str:
         return f"the folder {self._path.parent} does not exist"

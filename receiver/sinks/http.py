@@ -103,7 +103,8 @@ class HttpSink:
         size = len(message.cloud_event)
         if self._max_bytes is not None and size > self._max_bytes:
             return Never(f"the message has {size} bytes, more than max_bytes = {self._max_bytes}")
-        answer = await self._poster.post(message.cloud_event, {**self._headers, **self._signed(message)})
+        headers = {**self._headers, **self._signed(message)}
+        answer = await self._poster.post(message.cloud_event, headers, self._poster.deadline())
         if not isinstance(answer, Answer):
             return answer
         return Done() if 200 <= answer.status < 300 else judge(answer)

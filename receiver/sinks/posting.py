@@ -64,7 +64,7 @@ def judge(answer: Answer) -> Again | Never | Down:
 
 
 class Poster:
-    """Posts to one address. `timeout` seconds bound an attempt; its answer's body is waited for `patience` seconds of them."""
+    """Posts to one address. An attempt takes `timeout` seconds at most, of which `patience` to wait for the answer's body."""
 
     def __init__(self, address: SecretStr, *, timeout: float, connections: int, patience: float) -> None:
         self._url = URL(address.get_secret_value())
@@ -77,9 +77,12 @@ class Poster:
         """Scheme, host and port: what of the address may be shown."""
         return f"{self._url.scheme}://{self._url.netloc.decode('ascii')}"
 
-    async def post(self, content: bytes, headers: Mapping[str, str]) -> Answer | Again | Down:
-        """One attempt: an answer of whatever status, or why there is none."""
-        deadline = asyncio.get_running_loop().time() + self._timeout
+    def deadline(self) -> float:
+        """When an attempt that starts now must be over, in the event loop's time."""
+        return asyncio.get_running_loop().time() + self._timeout
+
+    async def post(self, content: bytes, headers: Mapping[str, str], deadline: float) -> Answer | Again | Down:
+        """An answer of whatever status, or why there is none."""
         request = self._client.build_request("POST", self._url, content=content, headers={**HEADERS, **headers})
         try:
             async with asyncio.timeout_at(deadline):
@@ -110,7 +113,7 @@ class Poster:
 
     async def reach(self) -> None:
         """Connects, with TLS where the address says so, and sends nothing. Raises `SinkError` with the reason."""
-        host, port = self._url.host, self._url.port or (443 if self._url.scheme == "https" else 80)
+        host, port = self._url.raw_host.decode("ascii"), self._url.port or (443 if self._url.scheme == "https" else 80)
         try:
             async with asyncio.timeout(self._timeout):
                 _, writer = await asyncio.open_connection(

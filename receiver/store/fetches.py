@@ -9,9 +9,11 @@ from sqlalchemy import BindParameter, Connection, bindparam, case, func, select,
 
 from receiver.core.routing import Route
 from receiver.core.verdict import Verdict, without_tree
+from receiver.store import lanes
 from receiver.store.results import Found, Released, release
 from receiver.store.tables import fetches, verdicts
 
+HELD_AT_ONCE = 200
 NOTHING_TRIED = "not_fetched_in_time"
 """Why there is no tree where no fetch has failed: the lane was paused or behind."""
 
@@ -147,7 +149,30 @@ def give_up(
     return release(conn, [Found(without_tree(claimed.known, error))], routes, now)
 
 
-def next_moment(conn: Connection) -> datetime | None:
-    """When there is next something to do: a fetch due, or a verdict held for long enough."""
-    moments = conn.execute(select(func.min(fetches.c.due_at), func.min(fetches.c.hold_until))).one()
-    return min((moment for moment in moments if moment is not None), default=None)
+class TakenFetches(NamedTuple):
+    """What may be fetched now, and what was released because it had been held for long enough.
+
+    While the lane is paused nothing may be fetched, and after a pause one, as a probe. `next_moment` is when there is
+    next something to do.
+    """
+
+    claimed: list[ClaimedFetch]
+    released: list[Released]
+    probing: bool
+    next_moment: datetime | None
+
+
+def take(
+    conn: Connection, routes: Sequence[Route], *, limit: int, lease: timedelta, now: datetime, idle: bool
+) -> TakenFetches:
+    """Releases what is overdue and claims up to `limit`, as the lane permits. `idle`: nothing is under way in this process."""
+    released = release_held(conn, routes, limit=HELD_AT_ONCE, now=now)
+    lane = lanes.state(conn, lanes.FETCH)
+    is_paused = lane.paused_until is not None and lane.paused_until > now
+    probing = lane.failures > 0
+    permitted = 0 if is_paused else limit if not probing else int(idle and limit > 0)
+    claimed = claim(conn, limit=permitted, lease=lease, now=now) if permitted else []
+    held = conn.execute(select(func.min(fetches.c.hold_until))).scalar_one()
+    due = conn.execute(select(func.min(fetches.c.due_at))).scalar_one() if permitted else None
+    moments = (held, due, lane.paused_until if is_paused else None)
+    return TakenFetches(claimed, released, probing, min((at for at in moments if at is not None), default=None))

@@ -16,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import Connection, bindparam, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from receiver.core.verdict import Origin
 from receiver.store.tables import events, other_bodies, set_aside
 from receiver.store.types import moment_text
 
@@ -36,7 +37,7 @@ class EventArrival(NamedTuple):
     evaluation_id: UUID
     event: str
     body: bytes
-    origin: str
+    origin: Origin
     secret_label: str | None
     request_id: str | None
     received_at: datetime

@@ -7,9 +7,12 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select, update
 
 from receiver.core.verdict import Verdict
+from receiver.store import lanes
 from receiver.store.tables import CLAIMABLE, deliveries, revisions, verdicts
 
 State = Literal["pending", "leased", "delivered", "dead", "discarded"]
+HOLD = timedelta(seconds=30)
+"""For how long a process drains a paced sink before another may; it holds on while there is work."""
 STATES: tuple[State, ...] = ("pending", "leased", "delivered", "dead", "discarded")
 
 
@@ -104,3 +107,40 @@ def next_due(conn: Connection, sink: str) -> datetime | None:
 
 def _claimable(sink: str) -> ColumnElement[bool]:
     return and_(deliveries.c.sink == sink, CLAIMABLE)
+
+
+class TakenDeliveries(NamedTuple):
+    """What may be sent now: nothing while the sink is paused, one as a probe after it. `next_moment`: when to look again."""
+
+    claimed: list[Claimed]
+    probing: bool
+    next_moment: datetime | None
+
+
+def take(
+    conn: Connection,
+    sink: str,
+    *,
+    limit: int,
+    lease: timedelta,
+    now: datetime,
+    idle: bool,
+    sole_holder: str | None,
+) -> TakenDeliveries:
+    """Claims up to `limit`, as the state of the sink permits. `idle`: nothing is under way in this process.
+
+    A paced sink is drained by one process at a time: `sole_holder` is this one's id, None where the sink has no pace.
+    """
+    name = lanes.sink_lane(sink)
+    lane = lanes.state(conn, name)
+    if lane.paused_until is not None and lane.paused_until > now:
+        return TakenDeliveries([], probing=True, next_moment=lane.paused_until)
+    due = next_due(conn, sink)
+    if due is None or due > now:
+        return TakenDeliveries([], probing=False, next_moment=due)
+    if sole_holder is not None and not lanes.hold(conn, name, sole_holder, until=now + HOLD, now=now):
+        return TakenDeliveries([], probing=False, next_moment=now + HOLD)
+    probing = lane.failures > 0
+    permitted = limit if not probing else int(idle)
+    claimed = claim(conn, sink, limit=permitted, lease=lease, now=now) if permitted else []
+    return TakenDeliveries(claimed, probing, next_due(conn, sink) if permitted else None)

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, and_, case, insert, or_, select, update
 
 from receiver.core.routing import Route
-from receiver.core.verdict import Verdict
+from receiver.core.verdict import Origin, Verdict
 from receiver.store.intake import upsert
 from receiver.store.results import Found, Released, release, row_of
 from receiver.store.tables import events, fetches, verdicts
@@ -20,7 +20,7 @@ class WaitingEvent(NamedTuple):
     evaluation_id: UUID
     event: str
     body: bytes
-    origin: str
+    origin: Origin
     received_at: datetime
 
 

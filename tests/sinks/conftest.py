@@ -1,1 +1,32 @@
-"""x"""
+"""A Redis of the test's own, and certificates that nobody trusts."""
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.sinks.servers import RedisServer
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """Not started yet. It keeps what it is given through a kill."""
+    server = RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always", "--save", "")
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """A certificate authority that nobody trusts by itself."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls(authority: trustme.CA) -> ssl.SSLContext:
+    """A server's side of TLS, with a certificate of that authority for 127.0.0.1."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context

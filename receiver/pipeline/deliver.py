@@ -1,0 +1,189 @@
+"""Delivering to one sink: claim, send, write back. Each sink has a lane of its own, so none can hold up another."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from aiolimiter import AsyncLimiter
+
+from receiver.core.envelope import Message
+from receiver.core.retry import backoff
+from receiver.pipeline.batcher import Batcher
+from receiver.pipeline.station import Bells
+from receiver.pipeline.tasks import Patience, Tasks
+from receiver.sinks.base import Again, Done, Down, Never, Outcome, Sink
+from receiver.store import lanes, outbox
+from receiver.store.database import Database
+from receiver.store.outbox import Claimed, Settled
+
+MARGIN = 5.0
+"""Seconds that a sink may take beyond its own timeout before it is cut off; the lease is longer by twice that."""
+FIRST_WAIT = timedelta(seconds=1)
+LONGEST_WAIT = timedelta(hours=1)
+LONGEST_PAUSE = timedelta(minutes=5)
+LONGEST_ASKED_WAIT = timedelta(hours=1)
+"""The most that a sink's `Retry-After` is heeded."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class SinkPlan:
+    """A sink and how it is to be used: `timeout` in seconds, `rate` in messages a second over all processes."""
+
+    name: str
+    sink: Sink
+    timeout: float
+    concurrency: int
+    rate: float | None
+    dead_after: timedelta
+
+
+class SinkLane:
+    """Delivers what is due to one sink."""
+
+    def __init__(self, database: Database, bells: Bells, plan: SinkPlan, *, source: str, process: str) -> None:
+        self._database = database
+        self._bells = bells
+        self._plan = plan
+        self._source = source
+        self._process = process
+        self._lane = lanes.sink_lane(plan.name)
+        self._lease = timedelta(seconds=plan.timeout + 2 * MARGIN)
+        self._limiter = None if plan.rate is None else _limiter(plan.rate)
+        self._tasks = Tasks(plan.concurrency)
+        self._settle = Batcher(self._write_settled, flights=1)
+        self._patience = Patience(self._lease.total_seconds())
+        self._log = log.bind(sink=plan.name)
+
+    @property
+    def name(self) -> str:
+        """The lane's name, which is its bell's too."""
+        return self._lane
+
+    async def step(self) -> datetime | None:
+        """Starts as many sends as there is room for."""
+        limit = self._tasks.room * self._plan.sink.batch
+        if not limit:
+            return None  # whatever ends first rings the bell
+        limit = await self._permitted(limit)
+        taken = await self._database.write(
+            outbox.take,
+            self._plan.name,
+            limit=limit,
+            lease=self._lease,
+            now=self._database.now(),
+            idle=not self._tasks.busy,
+            sole_holder=self._process if self._limiter is not None else None,
+        )
+        for chunk in _chunks(taken.claimed, self._plan.sink.batch):
+            self._tasks.start(self._send(chunk, probing=taken.probing))
+        return taken.next_moment
+
+    async def stop(self, grace: float) -> None:
+        """Lets what is under way end within `grace` seconds; gives back the rest."""
+        await self._tasks.stop(grace)
+        self._patience.end()
+        await self._settle.drained()
+
+    async def _permitted(self, most: int) -> int:
+        """How many messages the pace permits now; at least one, for which it waits."""
+        if self._limiter is None:
+            return most
+        await self._limiter.acquire()
+        permitted = 1
+        while permitted < most and self._limiter.has_capacity():
+            await self._limiter.acquire()
+            permitted += 1
+        return permitted
+
+    async def _send(self, claimed: Sequence[Claimed], *, probing: bool) -> None:
+        try:
+            outcomes = await self._outcomes(claimed)
+            settled = [self._settled(*pair) for pair in zip(claimed, outcomes, strict=True)]
+            await asyncio.gather(*(self._settle.put(each) for each in settled))
+            down = next((outcome for outcome in outcomes if isinstance(outcome, Down)), None)
+            if down is not None:
+                await self._pause(down)
+            elif probing:
+                await self._resume()
+        except asyncio.CancelledError:
+            for each in claimed:
+                self._settle.post(Settled(each.id, each.claim, "pending", self._database.now(), uncounted=True))
+            raise
+        finally:
+            self._bells.bell(self._lane).set()
+
+    async def _outcomes(self, claimed: Sequence[Claimed]) -> Sequence[Outcome]:
+        messages = [Message(each.verdict, self._source, each.replay_id or None) for each in claimed]
+        try:
+            async with asyncio.timeout(self._plan.timeout + MARGIN):
+                outcomes = await self._plan.sink.send(messages)
+        except TimeoutError:
+            return [Again(f"no answer within {self._plan.timeout + MARGIN:g} s")] * len(messages)
+        except Exception as error:  # noqa: BLE001 (it is logged with its traceback)
+            # A defect of the sink. The message is not lost for it: it is tried again, and is a dead letter in the end.
+            self._log.error("delivery.sink_failed", exc_info=error)
+            return [Again(f"the sink failed ({type(error).__name__})")] * len(messages)
+        if len(outcomes) != len(messages):
+            return [Again("the sink told too few outcomes")] * len(messages)
+        return outcomes
+
+    def _settled(self, claimed: Claimed, outcome: Outcome) -> Settled:
+        now = self._database.now()
+        match outcome:
+            case Done(remote_id):
+                return Settled(claimed.id, claimed.claim, "delivered", ended_at=now, remote_id=remote_id)
+            case Never(reason):
+                return self._dead(claimed, reason, now)
+            case Down(reason):
+                return Settled(claimed.id, claimed.claim, "pending", now, error=reason, uncounted=True)
+            case Again(reason, after):
+                wait = backoff(claimed.attempts, first=FIRST_WAIT, longest=LONGEST_WAIT, spread=random.random())  # noqa: S311
+                due_at = now + max(wait, _asked(after))
+                if now - claimed.started_at >= self._plan.dead_after:
+                    return self._dead(claimed, f"given up after {self._plan.dead_after}: {reason}", now)
+                self._tell("delivery.again", claimed, reason, due_at=due_at.isoformat())
+                return Settled(claimed.id, claimed.claim, "pending", due_at, error=reason)
+
+    def _dead(self, claimed: Claimed, reason: str, now: datetime) -> Settled:
+        self._tell("delivery.dead", claimed, reason)
+        return Settled(claimed.id, claimed.claim, "dead", ended_at=now, error=reason)
+
+    def _tell(self, event: str, claimed: Claimed, reason: str, **more: str) -> None:
+        key = str(claimed.verdict.evaluation_id)
+        self._log.warning(
+            event, delivery=claimed.id, evaluation_id=key, attempt=claimed.attempts, reason=reason, **more
+        )
+
+    async def _pause(self, down: Down) -> None:
+        now = self._database.now()
+        failures = (await self._database.read(lanes.state, self._lane)).failures + 1
+        wait = backoff(failures, first=FIRST_WAIT, longest=LONGEST_PAUSE, spread=random.random())  # noqa: S311
+        until = now + max(wait, _asked(down.after))
+        if await self._database.write(lanes.pause, self._lane, until=until, reason=down.reason, now=now):
+            self._log.error("sink.paused", reason=down.reason, until=until.isoformat())
+
+    async def _resume(self) -> None:
+        if await self._database.write(lanes.resume, self._lane):
+            self._log.info("sink.resumed")
+
+    async def _write_settled(self, settled: list[Settled]) -> Sequence[None]:
+        await self._patience.wait_for(lambda: self._database.write(outbox.settle, settled))
+        return [None] * len(settled)
+
+
+def _asked(seconds: float | None) -> timedelta:
+    return timedelta(0) if seconds is None else min(timedelta(seconds=seconds), LONGEST_ASKED_WAIT)
+
+
+def _limiter(rate: float) -> AsyncLimiter:
+    """One message every 1/rate seconds, without a burst: a service that asks for one a second means that."""
+    return AsyncLimiter(1, 1 / rate)
+
+
+def _chunks(claimed: Sequence[Claimed], size: int) -> list[Sequence[Claimed]]:
+    return [claimed[start : start + size] for start in range(0, len(claimed), size)]

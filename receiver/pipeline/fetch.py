@@ -1,0 +1,205 @@
+"""The fetch lane: one GET for each evaluation, at a bounded pace, with one policy for all that can go wrong."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from aiolimiter import AsyncLimiter
+
+from receiver.core.evaluation import NARROW_EMBEDS, WIDE_EMBEDS
+from receiver.core.fetching import Trouble, has_grace, next_try
+from receiver.core.retry import backoff
+from receiver.core.routing import Route
+from receiver.core.verdict import from_tree
+from receiver.pipeline.batcher import Batcher
+from receiver.pipeline.stage import announce
+from receiver.pipeline.station import FETCHES, Bells
+from receiver.pipeline.tasks import Patience, Tasks
+from receiver.runflow.client import EmbedsRefused, FetchAnswer, NoTree, RunflowClient, TreeRead
+from receiver.store import fetches, lanes
+from receiver.store.database import Database
+from receiver.store.fetches import ClaimedFetch, FinishedFetch, SettledFetch
+from receiver.store.results import Found
+
+LEASE = timedelta(seconds=40)
+"""Twice what a GET may take, and then it is another process's turn."""
+FIRST_PAUSE = timedelta(seconds=5)
+LONGEST_PAUSE = timedelta(minutes=5)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class FetchPace:
+    """`rate`: fetches a second over all processes, or None for no limit. `concurrency`: fetches at once in this process."""
+
+    rate: float | None = None
+    concurrency: int = 10
+
+
+class FetchLane:
+    """Fetches what is due, writes back what came, and releases what was held for long enough without its tree."""
+
+    def __init__(
+        self, database: Database, bells: Bells, client: RunflowClient | None, routes: Sequence[Route], pace: FetchPace
+    ) -> None:
+        self._database = database
+        self._bells = bells
+        self._client = client
+        self._routes = routes
+        self._pace = pace
+        self._limiter = _limiter(pace.rate)
+        self._tasks = Tasks(pace.concurrency)
+        self._finish = Batcher(self._write_finished, flights=database.intake_flights, most=50)
+        self._settle = Batcher(self._write_settled, flights=1, most=200)
+        self._patience = Patience(LEASE.total_seconds() / 2)
+        self._embeds: Sequence[str] = WIDE_EMBEDS
+
+    def share_rate(self, processes: int) -> None:
+        """Takes this process's part of the rate, when so many are alive."""
+        if self._pace.rate is not None:
+            self._limiter = _limiter(self._pace.rate / max(processes, 1))
+
+    async def step(self) -> datetime | None:
+        """Releases what was held for long enough, and starts as many fetches as there is room for."""
+        room = self._tasks.room if self._client is not None else 0
+        limit = await self._permitted(room) if room else 0
+        taken = await self._database.write(
+            fetches.take, self._routes, limit=limit, lease=LEASE, now=self._database.now(), idle=not self._tasks.busy
+        )
+        announce(self._bells, taken.released)
+        for claimed in taken.claimed:
+            self._tasks.start(self._fetch(claimed, probing=taken.probing))
+        return taken.next_moment
+
+    async def stop(self, grace: float) -> None:
+        """Lets what is under way end within `grace` seconds; gives back the rest."""
+        await self._tasks.stop(grace)
+        self._patience.end()
+        await self._finish.drained()
+        await self._settle.drained()
+
+    async def _permitted(self, most: int) -> int:
+        """How many fetches the rate permits now; at least one, for which it waits."""
+        if self._limiter is None:
+            return most
+        await self._limiter.acquire()
+        permitted = 1
+        while permitted < most and self._limiter.has_capacity():
+            await self._limiter.acquire()
+            permitted += 1
+        return permitted
+
+    async def _fetch(self, claimed: ClaimedFetch, *, probing: bool) -> None:
+        try:
+            answer = await self._ask(claimed)
+            if probing and not _is_lanes_own(answer):
+                await self._resume()
+            await self._handle(claimed, answer)
+        except asyncio.CancelledError:
+            self._settle.post(SettledFetch(claimed, self._database.now(), None, uncounted=True))
+            raise
+        finally:
+            self._bells.bell(FETCHES).set()
+
+    async def _ask(self, claimed: ClaimedFetch) -> FetchAnswer:
+        """The answer, with the widest embeds that this key may have."""
+        if self._client is None:
+            raise RuntimeError("a fetch was claimed without a client")
+        answer = await self._client.evaluation(claimed.evaluation_id, self._embeds)
+        if isinstance(answer, EmbedsRefused) and self._embeds != NARROW_EMBEDS:
+            narrow = await self._client.evaluation(claimed.evaluation_id, NARROW_EMBEDS)
+            if not isinstance(narrow, EmbedsRefused | NoTree):
+                log.warning("fetch.embeds_narrowed", status=answer.status, embeds=NARROW_EMBEDS)
+                self._embeds = NARROW_EMBEDS
+            return narrow
+        return answer
+
+    async def _handle(self, claimed: ClaimedFetch, answer: FetchAnswer) -> None:
+        match answer:
+            case TreeRead():
+                await self._finished(claimed, answer)
+            case EmbedsRefused(status=403):
+                await self._pause(claimed, answer.detail, None)
+            case EmbedsRefused():
+                await self._give_up(claimed, Trouble.REFUSED)
+            case NoTree(trouble=Trouble.KEY_REFUSED | Trouble.RATE_LIMITED):
+                await self._pause(claimed, answer.detail, answer.after, answer.trouble)
+            case NoTree():
+                await self._try_again(claimed, answer)
+
+    async def _finished(self, claimed: ClaimedFetch, answer: TreeRead) -> None:
+        if answer.oddities:
+            log.warning("fetch.odd", evaluation_id=str(claimed.evaluation_id), oddities=answer.oddities[:20])
+        verdict = from_tree(answer.evaluation, claimed.known)
+        await self._finish.put(FinishedFetch(claimed, Found(verdict, answer.body, answer.evaluation.updated_at)))
+
+    async def _pause(
+        self, claimed: ClaimedFetch, detail: str, after: timedelta | None, trouble: Trouble = Trouble.KEY_REFUSED
+    ) -> None:
+        """The lane's own failure: everyone waits, and this evaluation has used up no attempt."""
+        now = self._database.now()
+        state = await self._database.read(lanes.state, lanes.FETCH)
+        wait = backoff(state.failures + 1, first=FIRST_PAUSE, longest=LONGEST_PAUSE, spread=random.random())  # noqa: S311
+        until = now + (wait if after is None else max(after, timedelta(seconds=1)))
+        if await self._database.write(lanes.pause, lanes.FETCH, until=until, reason=f"{trouble}: {detail}", now=now):
+            log.error("fetch.paused", reason=trouble, detail=detail, until=until.isoformat())
+        await self._settle.put(SettledFetch(claimed, now, trouble, uncounted=True))
+
+    async def _resume(self) -> None:
+        if await self._database.write(lanes.resume, lanes.FETCH):
+            log.info("fetch.resumed")
+
+    async def _give_up(self, claimed: ClaimedFetch, trouble: Trouble) -> None:
+        log.warning("fetch.given_up", evaluation_id=str(claimed.evaluation_id), reason=trouble)
+        now = self._database.now()
+        announce(self._bells, await self._database.write(fetches.give_up, claimed, trouble, self._routes, now))
+
+    async def _try_again(self, claimed: ClaimedFetch, answer: NoTree) -> None:
+        now = self._database.now()
+        spread = random.random()  # noqa: S311 (spreads load, guards nothing)
+        due_at = next_try(answer.trouble, claimed.attempts, claimed.started_at, now, after=answer.after, spread=spread)
+        if due_at is None:
+            await self._give_up(claimed, answer.trouble)
+            return
+        log.info(
+            "fetch.again",
+            evaluation_id=str(claimed.evaluation_id),
+            reason=answer.trouble,
+            detail=answer.detail,
+            attempt=claimed.attempts,
+            due_at=due_at.isoformat(),
+        )
+        uncounted = has_grace(answer.trouble, claimed.started_at, now)
+        await self._settle.put(SettledFetch(claimed, due_at, answer.trouble, uncounted))
+
+    async def _write_finished(self, finished: list[FinishedFetch]) -> Sequence[None]:
+        released = await self._patience.wait_for(
+            lambda: self._database.write(fetches.finish, finished, self._routes, self._database.now())
+        )
+        announce(self._bells, released)
+        return [None] * len(finished)
+
+    async def _write_settled(self, settled: list[SettledFetch]) -> Sequence[None]:
+        await self._patience.wait_for(lambda: self._database.write(fetches.settle, settled, self._database.now()))
+        return [None] * len(settled)
+
+
+def _is_lanes_own(answer: FetchAnswer) -> bool:
+    """Whether this answer says something of the lane, and not of one evaluation."""
+    match answer:
+        case EmbedsRefused(status=403):
+            return True
+        case NoTree(trouble=Trouble.KEY_REFUSED | Trouble.RATE_LIMITED | Trouble.UNREACHABLE | Trouble.SERVER_ERROR):
+            return True
+    return False
+
+
+def _limiter(rate: float | None) -> AsyncLimiter | None:
+    """Evenly, with at most a second's worth at once."""
+    if rate is None:
+        return None
+    return AsyncLimiter(rate, 1) if rate >= 1 else AsyncLimiter(1, 1 / rate)

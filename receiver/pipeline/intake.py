@@ -1,0 +1,74 @@
+"""Taking in what was verified: bounded, durable before it returns."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from receiver.errors import StoreUnavailable
+from receiver.pipeline.batcher import Batcher, retrieve
+from receiver.store.database import Database
+from receiver.store.intake import Arrival, Taken
+
+LONGEST_WAIT = 4.0
+"""Seconds until a callback that cannot be stored is answered 503: Runflow may wait no more than five."""
+
+
+@dataclass(frozen=True)
+class IntakeLimits:
+    """How much may wait to be stored; past it callers are sent away at once."""
+
+    queue_rows: int = 10_000
+    queue_bytes: int = 64 * 1024 * 1024
+
+
+class Intake:
+    """The queue in front of the store. `on_stored` is called after each batch that is durable."""
+
+    def __init__(self, database: Database, limits: IntakeLimits, on_stored: Callable[[], None]) -> None:
+        self._database = database
+        self._limits = limits
+        self._on_stored = on_stored
+        self._batcher = Batcher(self._store, flights=database.intake_flights, most=1000)
+        self._rows = 0
+        self._bytes = 0
+        self._stopping = False
+
+    @property
+    def refuses(self) -> StoreUnavailable | None:
+        """Why nothing more can be taken just now, or None."""
+        if self._stopping:
+            return StoreUnavailable("stopping", "this process is stopping")
+        if self._rows >= self._limits.queue_rows or self._bytes >= self._limits.queue_bytes:
+            return StoreUnavailable("queue_full", "too many callbacks wait to be stored")
+        return None
+
+    async def accept(self, arrival: Arrival) -> Taken:
+        """Returns when the arrival is durable. Raises `StoreUnavailable`; it may then have been stored all the same."""
+        refusal = self.refuses
+        if refusal is not None:
+            raise refusal
+        size = len(arrival.body)
+        self._rows += 1
+        self._bytes += size
+        future = self._batcher.put(arrival)
+        future.add_done_callback(lambda _: self._forget(size))
+        try:
+            async with asyncio.timeout(LONGEST_WAIT):
+                return await asyncio.shield(future)
+        except TimeoutError:
+            future.add_done_callback(retrieve)
+            raise StoreUnavailable("database", "the database did not answer in time") from None
+
+    def _forget(self, size: int) -> None:
+        self._rows -= 1
+        self._bytes -= size
+
+    async def _store(self, arrivals: list[Arrival]) -> list[Taken]:
+        taken = await self._database.accept(arrivals)
+        self._on_stored()
+        return taken
+
+    async def stop(self) -> None:
+        """Refuses what comes from now on; returns when all that was taken is stored or refused."""
+        self._stopping = True
+        await self._batcher.drained()

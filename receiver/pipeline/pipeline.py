@@ -1,0 +1,110 @@
+"""The whole pipeline of one process: its stages, started together and stopped in order."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from receiver.core.routing import Route
+from receiver.errors import StoreUnavailable
+from receiver.pipeline.deliver import SinkLane, SinkPlan
+from receiver.pipeline.fetch import FetchLane, FetchPace
+from receiver.pipeline.stage import Stage
+from receiver.pipeline.station import EVENTS, FETCHES, UNAVAILABLE_WAIT, Bells, Station
+from receiver.runflow.client import RunflowClient
+from receiver.store import lanes
+from receiver.store.database import Database, new_id
+
+BEAT_SECONDS = 10.0
+GONE_AFTER = timedelta(seconds=35)
+STOP_GRACE = 5.0
+"""Seconds that fetches and sends under way have to end at a stop; what has not ended is given back."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class PipelinePlan:
+    """What a pipeline is made of. `client` is None without an API key. `source` is the address of Runflow's evaluations."""
+
+    client: RunflowClient | None
+    sinks: Sequence[SinkPlan]
+    routes: Sequence[Route]
+    source: str
+    hold: timedelta
+    pace: FetchPace
+
+
+class Pipeline:
+    """Stage, fetch and deliver. Any number of processes may run one on PostgreSQL, one on SQLite."""
+
+    def __init__(self, database: Database, bells: Bells, plan: PipelinePlan) -> None:
+        self._database = database
+        self._id = new_id()
+        self._plan = plan
+        self._bells = bells
+        self._fetch = FetchLane(database, bells, plan.client, plan.routes, plan.pace)
+        self._sinks = [SinkLane(database, bells, sink, source=plan.source, process=self._id) for sink in plan.sinks]
+        self._stations = [
+            stage_station(database, bells, plan),
+            Station(FETCHES, self._fetch.step, bells, database.now),
+            *(Station(lane.name, lane.step, bells, database.now) for lane in self._sinks),
+        ]
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Starts all stages."""
+        self._running = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """In order: claim nothing more, let what is under way end, give back the rest, leave."""
+        if self._running is None:
+            return
+        for station in self._stations:
+            station.stop()
+        await asyncio.gather(self._fetch.stop(STOP_GRACE), *(lane.stop(STOP_GRACE) for lane in self._sinks))
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+        try:
+            await self._database.write(lanes.leave, self._id)
+        except StoreUnavailable:
+            log.warning("pipeline.left_without_word", process=self._id)
+        await self._close()
+
+    async def _close(self) -> None:
+        for plan in self._plan.sinks:
+            await plan.sink.close()
+        if self._plan.client is not None:
+            await self._plan.client.close()
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._beat())
+            for station in self._stations:
+                group.create_task(station.run())
+
+    async def _beat(self) -> None:
+        while True:
+            try:
+                alive = await self._database.write(
+                    lanes.beat,
+                    self._id,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    now=self._database.now(),
+                    gone_after=GONE_AFTER,
+                )
+                self._fetch.share_rate(alive)
+                await asyncio.sleep(BEAT_SECONDS)
+            except StoreUnavailable:
+                await asyncio.sleep(UNAVAILABLE_WAIT)
+
+
+def stage_station(database: Database, bells: Bells, plan: PipelinePlan) -> Station:
+    """The stage alone: `serve --no-pipeline` runs it too, so that a verdict is shown as pending even with no worker alive."""
+    stage = Stage(database, bells, plan.routes, has_key=plan.client is not None, hold=plan.hold)
+    return Station(EVENTS, stage.step, bells, database.now)

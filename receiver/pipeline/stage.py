@@ -1,0 +1,80 @@
+"""From a stored event to a pending verdict whose tree is to be fetched."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from receiver.core.callback import read_callback
+from receiver.core.routing import Route
+from receiver.core.verdict import Verdict, from_callback, without_tree
+from receiver.pipeline.station import FETCHES, Bells
+from receiver.store import staging
+from receiver.store.database import Database
+from receiver.store.lanes import sink_lane
+from receiver.store.results import Released
+
+BATCH = 200
+NO_API_KEY = "no_api_key"
+SAMPLE = "sample"
+
+log = structlog.get_logger()
+
+
+class Stage:
+    """Sees to stored events. Without a key (`has_key`) nothing can be fetched, so verdicts are released at once."""
+
+    def __init__(
+        self, database: Database, bells: Bells, routes: Sequence[Route], *, has_key: bool, hold: timedelta
+    ) -> None:
+        self._database = database
+        self._bells = bells
+        self._routes = routes
+        self._has_key = has_key
+        self._hold = hold
+
+    async def step(self) -> datetime | None:
+        """All that waits, batch by batch."""
+        while True:
+            now = self._database.now()
+            result = await self._database.write(staging.stage, self._plan, self._routes, limit=BATCH, now=now)
+            if result.fetches:
+                self._bells.ring(FETCHES)
+            announce(self._bells, result.released)
+            if result.events < BATCH:
+                return None
+
+    def _plan(self, event: staging.WaitingEvent) -> staging.Staged:
+        callback, oddities = read_callback(event.body, event.event)
+        if oddities:
+            log.warning("callback.odd", evaluation_id=str(event.evaluation_id), oddities=oddities[:20])
+        pending = from_callback(
+            callback,
+            evaluation_id=event.evaluation_id,
+            event=event.event,
+            received_at=event.received_at,
+            origin=event.origin,
+        )
+        return staging.Staged(self._released_at_once(pending), event.received_at + self._hold)
+
+    def _released_at_once(self, pending: Verdict) -> Verdict:
+        if pending.origin == "sample":
+            return without_tree(pending, SAMPLE)
+        return pending if self._has_key else without_tree(pending, NO_API_KEY)
+
+
+def announce(bells: Bells, released: Sequence[Released]) -> None:
+    """Tells the log and the sinks' stages what was released."""
+    for each in released:
+        if each.is_new:
+            verdict = each.verdict
+            log.info(
+                "verdict.released",
+                evaluation_id=str(verdict.evaluation_id),
+                revision=verdict.revision,
+                tree=verdict.tree,
+                tree_reason=verdict.tree_reason,
+                sinks=each.sinks,
+            )
+    for sink in {sink for each in released for sink in each.sinks}:
+        bells.ring(sink_lane(sink))

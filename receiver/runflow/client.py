@@ -1,0 +1,149 @@
+"""Runflow's API: one evaluation with its embeds, and whether the key is good.
+
+An answer is read into one of a few meanings here, so that the fetch lane decides on meanings and not on statuses.
+(docs.runflow.io/api-reference/evaluations/get-evaluation, docs.runflow.io/concepts/errors)
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+import orjson
+
+from receiver.core.evaluation import Evaluation
+from receiver.core.fetching import LONGEST, Trouble
+from receiver.core.retry import retry_after
+from receiver.errors import RunflowRefused
+from receiver.httpclient import HTTPError, Response, open_client, why
+
+TIMEOUT = 20.0
+"""Seconds for one whole GET."""
+LARGEST_ANSWER = 32 * 1024 * 1024
+"""An image may stand in the tree as a data: URI of 12 million characters, more than once."""
+
+
+class TreeRead(NamedTuple):
+    """A terminal evaluation, read and as it came."""
+
+    evaluation: Evaluation
+    body: bytes
+    oddities: list[str]
+
+
+class NoTree(NamedTuple):
+    """No tree this time. `after` is the wait that the API asked for, `detail` is for the log."""
+
+    trouble: Trouble
+    detail: str
+    after: timedelta | None = None
+
+
+class EmbedsRefused(NamedTuple):
+    """403 or 422: the key may lack a scope for one of the embeds, or Runflow does not know it."""
+
+    status: int
+    detail: str
+
+
+FetchAnswer = TreeRead | NoTree | EmbedsRefused
+
+
+class RunflowClient:
+    """Calls to Runflow's API under one key."""
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        *,
+        organization_id: str | None = None,
+        connections: int = 10,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._timeout = timeout
+        self._headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
+        if organization_id:
+            self._headers["X-Organization-Id"] = organization_id
+        self._client = open_client(timeout=timeout, connections=connections)
+
+    async def close(self) -> None:
+        """Ends all connections."""
+        await self._client.aclose()
+
+    async def evaluation(self, evaluation_id: UUID, embeds: Sequence[str]) -> FetchAnswer:
+        """What Runflow says of one evaluation. Raises nothing that a network can cause."""
+        try:
+            status, headers, body = await self._get(f"/v1/evaluations/{evaluation_id}?embed={','.join(embeds)}")
+        except (HTTPError, TimeoutError, _TooLarge) as error:
+            return NoTree(Trouble.UNREACHABLE, why(error))
+        if status == 200:
+            return _read(body)
+        return _refusal(status, headers, body)
+
+    async def who_am_i(self) -> None:
+        """Whether Runflow takes the key. Raises `RunflowRefused`."""
+        try:
+            status, _, body = await self._get("/v1/auth/me")
+        except (HTTPError, TimeoutError, _TooLarge) as error:
+            raise RunflowRefused(why(error)) from None
+        if status != 200:
+            raise RunflowRefused(f"answered {status}{_code(body)}", status)
+
+    async def _get(self, path: str) -> tuple[int, Mapping[str, str], bytes]:
+        async with asyncio.timeout(self._timeout):
+            async with self._client.stream("GET", self._url + path, headers=self._headers) as answer:
+                return answer.status_code, answer.headers, await _bounded(answer)
+
+
+class _TooLarge(Exception):
+    """An answer over the limit."""
+
+
+async def _bounded(answer: Response) -> bytes:
+    body = bytearray()
+    async for chunk in answer.aiter_bytes():
+        body += chunk
+        if len(body) > LARGEST_ANSWER:
+            raise _TooLarge
+    return bytes(body)
+
+
+def _read(body: bytes) -> FetchAnswer:
+    try:
+        evaluation, oddities = Evaluation.read(body)
+    except ValueError:
+        return NoTree(Trouble.UNREADABLE, "200, but no JSON object")
+    if not evaluation.is_terminal:
+        return NoTree(Trouble.NOT_TERMINAL, f"status_code is {str(evaluation.status_code)[:40]}")
+    return TreeRead(evaluation, body, oddities)
+
+
+_TROUBLES: Mapping[int, Trouble] = {
+    401: Trouble.KEY_REFUSED,
+    404: Trouble.NOT_FOUND,
+    408: Trouble.SERVER_ERROR,
+    429: Trouble.RATE_LIMITED,
+}
+
+
+def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> FetchAnswer:
+    detail = f"{status}{_code(body)}"
+    if status in (403, 422):
+        return EmbedsRefused(status, detail)
+    trouble = _TROUBLES.get(status, Trouble.SERVER_ERROR if status >= 500 else Trouble.REFUSED)
+    return NoTree(trouble, detail, retry_after(headers.get("retry-after"), LONGEST))
+
+
+def _code(body: bytes) -> str:
+    """Runflow's word for the error, in either of the two shapes that are known, as ` CODE`."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""
+    if isinstance(content, dict) and isinstance(content.get("error"), dict):
+        content = content["error"]
+    code = content.get("code") if isinstance(content, dict) else None
+    return f" {code[:64]}" if isinstance(code, str) and code.isascii() and code.isprintable() else ""

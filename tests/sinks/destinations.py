@@ -1,0 +1,153 @@
+"""The other side of each kind of sink, as the common suite sees it. A new kind of sink adds its row to `DESTINATIONS`."""
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from redis.asyncio import Redis
+
+from receiver.sinks.base import SinkOptions
+from receiver.sinks.file import FileOptions
+from receiver.sinks.http import HttpOptions
+from receiver.sinks.redis import RedisOptions
+from receiver.sinks.slack import SlackOptions
+from tests.sinks.servers import LONG, WebServer, nobody_listens
+
+PASSWORD = "hunter2"
+"""Stands in every option that is secret."""
+SIGNING_SECRET = "whsec_" + PASSWORD + "A" * 33
+
+
+class Place(NamedTuple):
+    """Where a test may work: a folder, and the address of a Redis database."""
+
+    folder: Path
+    redis_url: str
+
+
+class Arrival(NamedTuple):
+    """One thing that came: its text, the key by which the other side may tell a repeat, the envelope if it came in one."""
+
+    text: str
+    key: str | None
+    envelope: Mapping[str, Any] | None
+
+
+class Destination(Protocol):
+    """A running other side."""
+
+    options: SinkOptions
+    """Options that lead there."""
+    dead: SinkOptions
+    """Options of the same kind that lead nowhere, full of secrets."""
+    drops_repeats: bool
+
+    async def arrived(self) -> list[Arrival]:
+        """All that has come so far, in order."""
+        ...
+
+
+class _File:
+    drops_repeats = False
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "verdicts.ndjson"
+        self.options = FileOptions(name="it", path=str(self._path), timeout=LONG)
+        self.dead = FileOptions(name="it", path=str(folder / "nowhere" / "verdicts.ndjson"))
+
+    async def arrived(self) -> list[Arrival]:
+        lines = self._path.read_text().split("\n")
+        assert lines.pop() == ""
+        return [Arrival(line, None, json.loads(line)) for line in lines]
+
+
+class _Http:
+    drops_repeats = False
+
+    def __init__(self, server: WebServer, refusing: int) -> None:
+        self._server = server
+        self.options = HttpOptions(name="it", url=server.url, secret=SIGNING_SECRET, timeout=LONG)
+        self.dead = HttpOptions(
+            name="it",
+            url=f"http://user:{PASSWORD}@127.0.0.1:{refusing}/{PASSWORD}?token={PASSWORD}",
+            secret=SIGNING_SECRET,
+            headers={"Authorization": f"Bearer {PASSWORD}"},
+        )
+
+    async def arrived(self) -> list[Arrival]:
+        return [
+            Arrival(request.body.decode(), request.headers["webhook-id"], json.loads(request.body))
+            for request in self._server.requests
+        ]
+
+
+class _Redis:
+    drops_repeats = True
+
+    def __init__(self, url: str, refusing: int) -> None:
+        self._url = url
+        self.stream = f"test.{uuid.uuid4()}"
+        self.options = RedisOptions(name="it", url=url, stream=self.stream, timeout=LONG)
+        self.dead = RedisOptions(
+            name="it", url=f"redis://user:{PASSWORD}@127.0.0.1:{refusing}/0", stream=self.stream, timeout=LONG
+        )
+
+    async def arrived(self) -> list[Arrival]:
+        async with Redis.from_url(self._url, decode_responses=True) as client:
+            entries = await client.xrange(self.stream)
+        return [Arrival(fields["event"], fields["id"], json.loads(fields["event"])) for _, fields in entries]
+
+    async def clean(self) -> None:
+        async with Redis.from_url(self._url) as client:
+            keys = [key async for key in client.scan_iter(f"{{{self.stream}}}:seen:*")]
+            await client.delete(self.stream, *keys)
+
+
+class _Slack:
+    drops_repeats = False
+
+    def __init__(self, server: WebServer, refusing: int) -> None:
+        self._server = server
+        self.options = SlackOptions(name="it", url=server.url, timeout=LONG)
+        self.dead = SlackOptions(name="it", url=f"http://127.0.0.1:{refusing}/services/{PASSWORD}")
+
+    async def arrived(self) -> list[Arrival]:
+        return [Arrival(request.body.decode(), None, None) for request in self._server.requests]
+
+
+@asynccontextmanager
+async def _file(place: Place) -> AsyncIterator[Destination]:
+    yield _File(place.folder)
+
+
+@asynccontextmanager
+async def _http(place: Place) -> AsyncIterator[Destination]:
+    with nobody_listens() as refusing:
+        async with WebServer() as server:
+            yield _Http(server, refusing)
+
+
+@asynccontextmanager
+async def _redis(place: Place) -> AsyncIterator[Destination]:
+    with nobody_listens() as refusing:
+        destination = _Redis(place.redis_url, refusing)
+        yield destination
+        await destination.clean()
+
+
+@asynccontextmanager
+async def _slack(place: Place) -> AsyncIterator[Destination]:
+    with nobody_listens() as refusing:
+        async with WebServer() as server:
+            yield _Slack(server, refusing)
+
+
+DESTINATIONS: Mapping[str, Callable[[Place], AbstractAsyncContextManager[Destination]]] = {
+    "file": _file,
+    "http": _http,
+    "redis": _redis,
+    "slack": _slack,
+}

@@ -1,0 +1,222 @@
+"""What every sink must do, whatever its kind: one suite, run over all of them."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from receiver.core.verdict import json_schema
+from receiver.sinks.base import Done, Down, Sink, SinkError
+from receiver.sinks.registry import open_sink
+from tests.sinks.destinations import DESTINATIONS, PASSWORD, Destination, Place
+from tests.sinks.messages import evaluation_id, message
+from tests.sinks.servers import LONG
+
+
+@pytest.fixture(params=sorted(DESTINATIONS))
+async def destination(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Destination]:
+    """The other side of one kind of sink, running."""
+    redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
+    async with DESTINATIONS[request.param](Place(tmp_path, redis_url)) as it:
+        yield it
+
+
+@pytest.fixture
+async def sink(destination: Destination) -> AsyncIterator[Sink]:
+    """A sink that leads there."""
+    sink = open_sink(destination.options, public_url=None)
+    yield sink
+    await sink.close()
+
+
+async def test_a_message_arrives_and_is_done(destination: Destination, sink: Sink) -> None:
+    """One message in, one Done out, and the other side has it."""
+    [outcome] = await sink.send([message()])
+
+    assert isinstance(outcome, Done)
+    [arrival] = await destination.arrived()
+    assert str(evaluation_id(1)) in arrival.text
+
+
+async def test_what_arrives_is_the_envelope_around_a_verdict_of_the_schema(
+    destination: Destination, sink: Sink
+) -> None:
+    """Whoever gets an envelope gets CloudEvents 1.0, and in it what the published schema says."""
+    await sink.send([message()])
+
+    [arrival] = await destination.arrived()
+    if arrival.envelope is None:
+        return
+    jsonschema.validate(arrival.envelope["data"], json_schema())
+    assert arrival.envelope["specversion"] == "1.0"
+    assert arrival.envelope["id"] == message().id
+
+
+async def test_messages_arrive_in_order_each_with_its_outcome(destination: Destination, sink: Sink) -> None:
+    """As many outcomes as messages; batch after batch, nothing changes places."""
+    sent = [message(number) for number in range(1, 8)]
+    outcomes = [
+        outcome
+        for start in range(0, len(sent), sink.batch)
+        for outcome in await sink.send(sent[start : start + sink.batch])
+    ]
+
+    assert [type(outcome) for outcome in outcomes] == [Done] * 7
+    arrivals = await destination.arrived()
+    assert len(arrivals) == 7
+    for number, arrival in enumerate(arrivals, start=1):
+        assert str(evaluation_id(number)) in arrival.text
+
+
+async def test_a_full_batch_is_taken(destination: Destination, sink: Sink) -> None:
+    """A sink takes as many messages at once as it says."""
+    outcomes = await sink.send([message(number) for number in range(1, sink.batch + 1)])
+
+    assert [type(outcome) for outcome in outcomes] == [Done] * sink.batch
+    assert len(await destination.arrived()) == sink.batch
+
+
+async def test_a_repeat_bears_the_same_key_and_is_dropped_where_that_can_be(
+    destination: Destination, sink: Sink
+) -> None:
+    """Sent once more, a message is done once more; the other side has it once, or can tell that it is the same."""
+    [first] = await sink.send([message()])
+    [second] = await sink.send([message()])
+
+    assert [type(first), type(second)] == [Done, Done]
+    arrivals = await destination.arrived()
+    assert len(arrivals) == (1 if destination.drops_repeats else 2)
+    assert len({arrival.key for arrival in arrivals}) == 1
+    if destination.drops_repeats:
+        assert first == second
+
+
+async def test_a_repeat_inside_one_batch_spoils_nothing(destination: Destination, sink: Sink) -> None:
+    """The same message twice in one batch: every outcome is Done, and the others arrive."""
+    outcomes = await sink.send([message(1), message(1), message(2)])
+
+    assert [type(outcome) for outcome in outcomes] == [Done] * 3
+    texts = [arrival.text for arrival in await destination.arrived()]
+    assert sum(str(evaluation_id(1)) in text for text in texts) == (1 if destination.drops_repeats else 2)
+    assert sum(str(evaluation_id(2)) in text for text in texts) == 1
+
+
+async def test_a_revision_arrives(destination: Destination, sink: Sink) -> None:
+    """A later revision of a verdict is no repeat of the first."""
+    await sink.send([message(revision=1)])
+    await sink.send([message(revision=2)])
+
+    first, second = await destination.arrived()
+    assert first.text != second.text
+    if second.envelope is not None:
+        assert second.envelope["type"] == "io.runflow.evaluation.revised"
+
+
+async def test_a_replay_arrives_with_the_id_of_before(destination: Destination, sink: Sink) -> None:
+    """A replay is meant to arrive: it keeps the id, and has a key of its own."""
+    await sink.send([message()])
+    await sink.send([message(replay_id="r1")])
+
+    first, second = await destination.arrived()
+    if first.envelope is not None and second.envelope is not None:
+        assert second.envelope["id"] == first.envelope["id"]
+        assert second.envelope["replayid"] == "r1"
+    assert second.key in (None, f"{message().id}:r1")
+
+
+async def test_a_huge_message_arrives(destination: Destination, sink: Sink) -> None:
+    """A few megabytes of text from Runflow are no trouble."""
+    prompt = "studio lighting " * 250_000
+    [outcome] = await sink.send([message(generation_prompt=prompt, top_issues=[prompt], task_type=prompt)])
+
+    assert isinstance(outcome, Done)
+    [arrival] = await destination.arrived()
+    assert arrival.envelope is None or arrival.envelope["data"]["generation_prompt"] == prompt
+
+
+async def test_any_text_arrives_as_it_is(destination: Destination, sink: Sink) -> None:
+    """Quotes, line ends of all kinds, emoji and right-to-left text change nothing."""
+    text = 'a "quote" \\ \r\n \u2028 \u0085 \t \x1f 🙂 שלום ﷽ <b>&amp;'
+    [outcome] = await sink.send([message(client_ref=text, top_issues=[text, ""])])
+
+    assert isinstance(outcome, Done)
+    [arrival] = await destination.arrived()
+    assert arrival.envelope is None or arrival.envelope["data"]["client_ref"] == text
+
+
+async def test_many_at_once_all_arrive(destination: Destination, sink: Sink) -> None:
+    """Attempts that overlap do not get in each other's way."""
+    outcomes = await asyncio.gather(*(sink.send([message(number)]) for number in range(1, 21)))
+
+    assert [type(outcome) for [outcome] in outcomes] == [Done] * 20
+    assert len({arrival.text for arrival in await destination.arrived()}) == 20
+
+
+async def test_a_check_reaches_the_other_side_and_changes_nothing(destination: Destination, sink: Sink) -> None:
+    """It says in a short sentence what it found, and nothing arrives by it."""
+    await sink.send([message()])
+    found = await sink.check()
+
+    assert 0 < len(found) < 200
+    assert len(await destination.arrived()) == 1
+
+
+async def test_an_unreachable_other_side_is_the_sinks_own_trouble(destination: Destination) -> None:
+    """Nobody there: Down for each message, the check fails, and both say why."""
+    sink = open_sink(destination.dead, public_url=None)
+    outcomes = await sink.send([message(1), message(2)])
+
+    assert [type(outcome) for outcome in outcomes] == [Down, Down]
+    with pytest.raises(SinkError) as caught:
+        await sink.check()
+    assert str(caught.value)
+    await sink.close()
+
+
+async def test_no_secret_is_shown(destination: Destination) -> None:
+    """Not in the options as text, not in the sink, not in a reason."""
+    sink = open_sink(destination.dead, public_url=None)
+    [outcome] = await sink.send([message()])
+    with pytest.raises(SinkError) as caught:
+        await sink.check()
+    await sink.close()
+
+    shown = [repr(destination.dead), str(destination.dead), destination.dead.model_dump_json(), repr(sink)]
+    shown += [repr(outcome), str(caught.value)]
+    assert [text for text in shown if PASSWORD in text] == []
+
+
+async def test_closing_leaves_nothing_open(destination: Destination) -> None:
+    """As many open files and sockets afterwards as before."""
+    before = _open()
+    sink = open_sink(destination.options, public_url=None)
+    await asyncio.gather(*(sink.send([message(number)]) for number in range(1, 6)))
+    await sink.check()
+    await sink.close()
+
+    async with asyncio.timeout(LONG):
+        while _open() > before:
+            await asyncio.sleep(0.01)
+
+
+def _open() -> int:
+    return len(os.listdir("/dev/fd"))
+
+
+async def test_a_sink_that_failed_goes_on_by_itself(destination: Destination, sink: Sink) -> None:
+    """An attempt that is given up in the middle does not spoil the next one."""
+    attempt = asyncio.create_task(_send(sink))
+    await asyncio.sleep(0)
+    attempt.cancel()
+    await asyncio.gather(attempt, return_exceptions=True)
+
+    [outcome] = await sink.send([message(2)])
+    assert isinstance(outcome, Done)
+    assert any(str(evaluation_id(2)) in arrival.text for arrival in await destination.arrived())
+
+
+async def _send(sink: Sink) -> None:
+    await sink.send([message(1)])
