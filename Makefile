@@ -16,7 +16,7 @@ COMPILE = $(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --g
 
 help: ## this list
 	@echo 'usage: make TARGET [PYTHON=python3.13]'
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-18s  %s\n", $$1, $$2 }'
 
 demo: $(READY) ## the whole flow on this machine: a Runflow on loopback, a receiver, 20 verdicts
 	$(BIN)/receiver demo

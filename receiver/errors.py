@@ -90,9 +90,13 @@ class NotFound(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    """The address exists; this method does not."""
+    """The address exists; this method does not. `allowed` are those that do, as the `Allow` header writes them."""
 
     code = "METHOD_NOT_ALLOWED"
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(f"only {allowed} is served here")
+        self.allowed = allowed
 
 
 class Conflict(RequestError):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from receiver.core.lenient import Good, Lenient, Number, Opaque, Text, Texts, Timestamp, Whole
+from receiver.core.lenient import Good, Lenient, Number, Opaque, Text, Texts, Timestamp, Whole, storable
 
 TERMINAL = frozenset({"completed", "failed"})
 
@@ -107,4 +107,6 @@ class Evaluation(Lenient):
 
 def embedded(tree: dict[str, Any]) -> dict[str, Any]:
     """The embedded objects that are kept and shown, but not part of messages."""
-    return {name: tree.get(name) for name in ("run", "model", "flow", "comfyui_workflow", "parent_evaluation")}
+    return {
+        name: storable(tree.get(name)) for name in ("run", "model", "flow", "comfyui_workflow", "parent_evaluation")
+    }

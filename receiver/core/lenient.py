@@ -54,16 +54,21 @@ def without_nul(text: str) -> str:
     return text.replace("\0", "\ufffd")
 
 
-def _clean(value: Any) -> Any:
+def storable(value: Any) -> Any:
+    """JSON of any shape as every database and every writer of JSON takes it.
+
+    Texts are without U+0000. A whole number that needs more than 64 bits is a float, as most readers would make of it. NaN and
+    the infinities, for which JSON has no word, and of which NaN is not even equal to itself, are null.
+    """
     if isinstance(value, str):
         return without_nul(value)
     if isinstance(value, Mapping):
-        return {without_nul(key): _clean(item) for key, item in value.items()}
+        return {without_nul(key): storable(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_clean(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None  # JSON has no word for it, and it is not even equal to itself
-    return value
+        return [storable(item) for item in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        value = float(str(value))  # from text, which gives infinity where the number itself would raise
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _must_be_date(value: Any) -> Any:
@@ -109,7 +114,7 @@ Number = Annotated[float, AllowInfNan(False)]
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 """A whole number that a database column can hold."""
 Timestamp = Annotated[datetime, Field(strict=False), BeforeValidator(_must_be_date), AfterValidator(in_utc)]
-Opaque = Annotated[dict[str, Any], AfterValidator(_clean)]
+Opaque = Annotated[dict[str, Any], AfterValidator(storable)]
 """An object whose shape Runflow does not promise."""
 Good = WrapValidator(_each)
 """Marks a list whose bad items are dropped: `Annotated[list[X], Good]`."""

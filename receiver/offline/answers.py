@@ -29,7 +29,7 @@ _STATUSES: Final[Mapping[type[RequestError], int]] = {
     Conflict: 409,
     Invalid: 422,
 }
-_CODES: Final = {404: NotFound.code, 405: MethodNotAllowed.code, 413: "BODY_TOO_LARGE"}
+_CODES: Final = {404: NotFound.code, 405: MethodNotAllowed.code}
 
 
 def refusal(

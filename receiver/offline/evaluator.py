@@ -76,7 +76,7 @@ class Evaluator:
     def change(self, evaluation_id: UUID) -> None:
         """Makes later reads differ: the verdict is turned round by a reviewer, or, where there is none, superseded."""
         evaluation = self.evaluations.get(evaluation_id)
-        evaluation.updated_at = datetime.now(UTC)
+        evaluation.touch(datetime.now(UTC))
         if evaluation.kind in FAILURES or evaluation.kind == "no_verdict":
             evaluation.superseded_at = evaluation.updated_at
         else:
@@ -86,7 +86,7 @@ class Evaluator:
         """Sets or clears what the customer thinks; a cleared one keeps no reason. Fires no callback."""
         evaluation = self.evaluations.get(evaluation_id)
         evaluation.feedback = feedback if feedback.is_positive is not None else None
-        evaluation.updated_at = datetime.now(UTC)
+        evaluation.touch(datetime.now(UTC))
 
     def callback_body(self, evaluation_id: UUID) -> bytes:
         """The bytes of its callback. Raises ValueError if it is not decided."""

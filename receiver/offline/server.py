@@ -26,8 +26,6 @@ from receiver.offline.submission import Feedback, Submission, read_model
 from receiver.offline.trees import ORGANIZATION_ID, tree
 from receiver.offline.trouble import trouble
 
-MOST_BYTES: Final = 16 * 1024 * 1024
-"""Above the 12 million characters that an image may take."""
 _NOTED_BYTES: Final = 64 * 1024
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -47,7 +45,6 @@ def create_app(evaluator: Evaluator, access: Access) -> Starlette:
             *steering.routes(evaluator),
         ],
         exception_handlers={RequestError: answers.on_request_error, HTTPException: answers.on_http_exception},
-        max_body_size=MOST_BYTES,
     )
 
 

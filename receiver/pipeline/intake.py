@@ -31,13 +31,17 @@ class Intake:
         self._batcher = Batcher(self._store, flights=database.intake_flights, most=1000)
         self._rows = 0
         self._bytes = 0
-        self._stopping = False
+        self._closed: StoreUnavailable | None = None
+
+    def close_for(self, reason: StoreUnavailable | None) -> None:
+        """Turns callers away for this reason; None opens again."""
+        self._closed = reason
 
     @property
     def refuses(self) -> StoreUnavailable | None:
         """Why nothing more can be taken just now, or None."""
-        if self._stopping:
-            return StoreUnavailable("stopping", "this process is stopping")
+        if self._closed is not None:
+            return self._closed
         if self._rows >= self._limits.queue_rows or self._bytes >= self._limits.queue_bytes:
             return StoreUnavailable("queue_full", "too many callbacks wait to be stored")
         return None
@@ -70,5 +74,5 @@ class Intake:
 
     async def stop(self) -> None:
         """Refuses what comes from now on; returns when all that was taken is stored or refused."""
-        self._stopping = True
+        self.close_for(StoreUnavailable("stopping", "this process is stopping"))
         await self._batcher.drained()

@@ -21,6 +21,8 @@ from receiver.store.database import Database, new_id
 
 BEAT_SECONDS = 10.0
 GONE_AFTER = timedelta(seconds=35)
+STEP_GRACE = 1.0
+"""Seconds that a stage has to end the step that it is at: a claim half done would stay leased."""
 STOP_GRACE = 5.0
 """Seconds that fetches and sends under way have to end at a stop; what has not ended is given back."""
 
@@ -54,21 +56,22 @@ class Pipeline:
             Station(FETCHES, self._fetch.step, bells, database.now),
             *(Station(lane.name, lane.step, bells, database.now) for lane in self._sinks),
         ]
-        self._running: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._beating: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Starts all stages."""
-        self._running = asyncio.create_task(self._run())
+        self._beating = asyncio.create_task(self._beat())
+        self._tasks = [asyncio.create_task(station.run()) for station in self._stations]
 
     async def stop(self) -> None:
         """In order: claim nothing more, let what is under way end, give back the rest, leave."""
-        if self._running is None:
-            return
         for station in self._stations:
             station.stop()
+        await _ended([*self._tasks], grace=STEP_GRACE)
         await asyncio.gather(self._fetch.stop(STOP_GRACE), *(lane.stop(STOP_GRACE) for lane in self._sinks))
-        self._running.cancel()
-        await asyncio.gather(self._running, return_exceptions=True)
+        if self._beating is not None:
+            await _ended([self._beating], grace=0)
         try:
             await self._database.write(lanes.leave, self._id)
         except StoreUnavailable:
@@ -80,12 +83,6 @@ class Pipeline:
             await plan.sink.close()
         if self._plan.client is not None:
             await self._plan.client.close()
-
-    async def _run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._beat())
-            for station in self._stations:
-                group.create_task(station.run())
 
     async def _beat(self) -> None:
         while True:
@@ -104,7 +101,36 @@ class Pipeline:
                 await asyncio.sleep(UNAVAILABLE_WAIT)
 
 
+async def _ended(tasks: Sequence["asyncio.Task[None]"], *, grace: float) -> None:
+    """Waits `grace` seconds for the tasks, then cancels them and waits for that."""
+    if tasks:
+        await asyncio.wait(tasks, timeout=grace)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class StageOnly:
+    """What `serve --no-pipeline` runs, so that a verdict is shown as pending even with no worker alive."""
+
+    def __init__(self, database: Database, bells: Bells, plan: PipelinePlan) -> None:
+        self._plan = plan
+        self._station = stage_station(database, bells, plan)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Starts it."""
+        self._tasks = [asyncio.create_task(self._station.run())]
+
+    async def stop(self) -> None:
+        """Ends the present step."""
+        self._station.stop()
+        await _ended(self._tasks, grace=STEP_GRACE)
+        if self._plan.client is not None:
+            await self._plan.client.close()
+
+
 def stage_station(database: Database, bells: Bells, plan: PipelinePlan) -> Station:
-    """The stage alone: `serve --no-pipeline` runs it too, so that a verdict is shown as pending even with no worker alive."""
+    """The stage that sees to stored events."""
     stage = Stage(database, bells, plan.routes, has_key=plan.client is not None, hold=plan.hold)
     return Station(EVENTS, stage.step, bells, database.now)

@@ -46,6 +46,14 @@ class Stage:
 
     def _plan(self, event: staging.WaitingEvent) -> staging.Staged:
         callback, oddities = read_callback(event.body, event.event)
+        log.info(
+            "callback.stored",
+            evaluation_id=str(event.evaluation_id),
+            kind=event.event,
+            secret=event.secret_label,
+            request_id=event.request_id,
+            repeats=event.repeats,
+        )
         if oddities:
             log.warning("callback.odd", evaluation_id=str(event.evaluation_id), oddities=oddities[:20])
         pending = from_callback(

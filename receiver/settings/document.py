@@ -26,24 +26,28 @@ def read_document(given: str | None, environment: Environment, problems: Problem
     path = environment.directory / (given or DEFAULT)
     place = shown(path.name)
     try:
-        content = tomllib.loads(read_text(path))
+        content = _fill_in_all(tomllib.loads(read_text(path)), f"{place}: ", environment, problems)
     except Absent:
-        content = _bad(problems, _CONFIG, "names a file that does not exist; give the path of a TOML file") if given else {}
+        content = (
+            _bad(problems, _CONFIG, "names a file that does not exist; give the path of a TOML file") if given else {}
+        )
     except tomllib.TOMLDecodeError as error:
         content = _bad(problems, place, f"is not TOML: {error}")
     except RecursionError:
         content = _bad(problems, place, "is nested too deeply to be read")
     except ValueError as error:
-        content = _bad(problems, _CONFIG if given else place, f"names a file that {error}; give the path of a TOML file" if given else str(error))
-    place += ": "
-    return Document(
-        place, {key: _fill_in(value, (key,), place, environment, problems) for key, value in content.items()}
-    )
+        reason = (_CONFIG, f"names a file that {error}; give the path of a TOML file") if given else (place, str(error))
+        content = _bad(problems, *reason)
+    return Document(f"{place}: ", content)
 
 
 def _bad(problems: Problems, setting: str, what: str) -> dict[str, Any]:
     problems.add(setting, what)
     return {}
+
+
+def _fill_in_all(content: dict[str, Any], place: str, environment: Environment, problems: Problems) -> dict[str, Any]:
+    return {key: _fill_in(value, (key,), place, environment, problems) for key, value in content.items()}
 
 
 def _fill_in(

@@ -32,6 +32,10 @@ class Environment:
         """Whether the name is there, be it empty."""
         return name in self._environ
 
+    def given_as(self, name: str) -> str:
+        """The name that was given: `NAME`, or `NAME_FILE` if the value came from there."""
+        return name if self._plain(name) else name + _FILE
+
     def text(self, name: str, *, or_file: bool) -> str | None:
         """The value without white space around it, or None when it is unset or empty.
 
@@ -86,6 +90,9 @@ def read_text(path: Path) -> str:
     if len(content) > MOST_BYTES:
         raise ValueError("is longer than 1 MiB")
     try:
-        return content.decode()
+        text = content.decode()
     except UnicodeDecodeError:
-        raise ValueError("is not text in UTF-8") from None
+        text = "\0"
+    if "\0" in text:
+        raise ValueError("is not text in UTF-8")
+    return text

@@ -75,7 +75,7 @@ def _read_name(name: str, row: Name, environment: Environment) -> Any:
     try:
         return row.read(text)
     except ValueError as error:
-        raise Wrong(name, str(error)) from None
+        raise Wrong(environment.given_as(name), str(error)) from None
 
 
 def _read_tables(document: Document, problems: Problems) -> dict[str, BaseModel]:

@@ -61,7 +61,7 @@ def _no_type(kind: Any, options: OptionsByType) -> str:
         return f"is missing; {unknown('', sorted(options))}"
     if kind in _LATER:
         return f"{kind} is not in this version; {unknown('', sorted(options))}"
-    return f"is not a type of sink; {unknown(str(kind), sorted(options))}"
+    return f"is not a type of sink; {unknown(kind if isinstance(kind, str) else '', sorted(options))}"
 
 
 def _check_names(tables: list[Any], place: str, problems: Problems) -> None:

@@ -95,7 +95,7 @@ def base_address(text: str) -> str:
 def _has_host(parts: SplitResult) -> bool:
     """Raises ValueError for a bad port, as reading it does."""
     name = parts.hostname or ""
-    return parts.port != 0 and bool(_HOST_NAME.fullmatch(name) or (":" in name and _is_address(name)))
+    return parts.port != 0 and (_is_address(name) if "[" in parts.netloc else bool(_HOST_NAME.fullmatch(name)))
 
 
 def is_plain_beyond_loopback(address: str) -> bool:

@@ -74,6 +74,9 @@ class SinkOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+    takes_samples: ClassVar[bool] = False
+    """Whether verdicts of sample callbacks (`receiver send`) go there as well."""
+
     type: str = Field(description="The kind of sink.")
     name: str = Field(
         pattern=r"^[a-z0-9]([a-z0-9_.-]{0,62}[a-z0-9])?$",

@@ -29,6 +29,8 @@ _LOCK_PAUSE = 0.01
 class FileOptions(SinkOptions):
     """Where the lines go."""
 
+    takes_samples: ClassVar[bool] = True
+
     type: Literal["file"] = "file"
     path: str = Field(
         min_length=1,

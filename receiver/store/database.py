@@ -64,6 +64,13 @@ class Database(ABC):
         """Whether `listen` works here; if not, work of other processes is found by polling."""
 
     @abstractmethod
+    def take_pipeline(self) -> bool:
+        """Makes this process the one that may run the pipeline, where only one may. Raises `PipelineTaken`.
+
+        Returns whether it is alone, so that whatever is leased was leased by a process that is gone.
+        """
+
+    @abstractmethod
     async def close(self) -> None:
         """Ends all connections. What was being written is finished first."""
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Boolean, ColumnElement, and_, exists, not_, or_, true
 
 from receiver.core.matching import NULL, WORDS, Comparison, Filter
-from receiver.store.results import LONGEST_INDEXED
+from receiver.store.intake import LONGEST_INDEXED
 from receiver.store.tables import issues, verdicts
 
 

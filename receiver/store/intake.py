@@ -16,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import Connection, bindparam, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from receiver.core.lenient import without_nul
 from receiver.core.verdict import Origin
 from receiver.store.tables import events, other_bodies, set_aside
 from receiver.store.types import moment_text
@@ -29,6 +30,10 @@ _POSTGRES_INSERT = (
     " FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])"
     " ON CONFLICT DO NOTHING RETURNING evaluation_id, event"
 )
+
+
+LONGEST_INDEXED = 255
+"""PostgreSQL's indexes take no longer text than about 2,700 bytes; Runflow's own limit for labels is 255 characters."""
 
 
 class EventArrival(NamedTuple):
@@ -142,7 +147,7 @@ def _insert_other_body(conn: Connection, arrival: EventArrival, digest: bytes) -
 
 def _set_aside(conn: Connection, arrivals: Sequence[OtherArrival]) -> None:
     for digest, each in sorted(((sha256(each.body).digest(), each) for each in arrivals), key=lambda item: item[0]):
-        row = {**each._asdict(), "sha256": digest, "state": "kept", "repeats": 0}
+        row = {**each._asdict(), "sha256": digest, "state": "kept", "repeats": 0, "event": clip(each.event)}
         made = (
             upsert(conn)(set_aside)
             .values(row)
@@ -152,6 +157,11 @@ def _set_aside(conn: Connection, arrivals: Sequence[OtherArrival]) -> None:
             )
         )
         conn.execute(made)
+
+
+def clip(text: str | None) -> str | None:
+    """As much as an indexed column can hold, without U+0000, which PostgreSQL's text cannot."""
+    return None if text is None else without_nul(text[:LONGEST_INDEXED])
 
 
 def upsert(conn: Connection) -> type[postgresql.Insert] | type[sqlite.Insert]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, func, or_, select, update
 
 from receiver.store.intake import upsert
-from receiver.store.tables import lanes, processes
+from receiver.store.tables import deliveries, fetches, lanes, processes
 
 FETCH = "fetch"
 
@@ -83,3 +83,17 @@ def leave(conn: Connection, process: str) -> None:
     """Forgets this process, and leaves the lanes that it held to others."""
     conn.execute(delete(processes).where(processes.c.id == process))
     conn.execute(update(lanes).where(lanes.c.holder == process).values(holder=None, held_until=None))
+
+
+def probe(conn: Connection, now: datetime) -> None:
+    """Writes something that matters to nobody, to see whether anything can be written."""
+    made = upsert(conn)(lanes).values(name="probe", failures=0, held_until=now)
+    conn.execute(made.on_conflict_do_update(index_elements=[lanes.c.name], set_={"held_until": now}))
+
+
+def free_all_leases(conn: Connection, now: datetime) -> None:
+    """Makes everything that is leased due now: for a process that knows that it is the only one."""
+    conn.execute(update(deliveries).where(deliveries.c.state == "leased").values(state="pending", due_at=now))
+    conn.execute(update(fetches).where(fetches.c.leased).values(leased=False, due_at=now))
+    conn.execute(update(lanes).values(holder=None, held_until=None))
+    conn.execute(delete(processes))

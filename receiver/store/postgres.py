@@ -94,6 +94,9 @@ class PostgresDatabase(Database):
         finally:
             conn.terminate()
 
+    def take_pipeline(self) -> bool:
+        return False  # any number of processes share the work
+
     async def close(self) -> None:
         await self._intake.dispose()
         await self._other.dispose()

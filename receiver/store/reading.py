@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-import orjson
 from sqlalchemy import Connection, select, tuple_
 
 from receiver.core.evaluation import embedded
+from receiver.core.lenient import read_json
 from receiver.core.matching import Filter
 from receiver.core.verdict import Verdict
 from receiver.store.filters import condition
@@ -60,4 +60,4 @@ def one(conn: Connection, evaluation_id: UUID) -> Verdict | None:
 def embeds(conn: Connection, evaluation_id: UUID) -> dict[str, Any]:
     """The objects that Runflow embedded in the tree and that are no part of messages, as they came; null where not there."""
     body = conn.scalar(select(trees.c.body).where(trees.c.evaluation_id == evaluation_id))
-    return embedded({} if body is None else orjson.loads(body))
+    return embedded({} if body is None else read_json(body))

@@ -10,11 +10,8 @@ from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select
 
 from receiver.core.routing import Route, due_to
 from receiver.core.verdict import Verdict, revise
-from receiver.store.intake import upsert
+from receiver.store.intake import clip, upsert
 from receiver.store.tables import actions, deliveries, gate_failures, issues, judges, revisions, trees, verdicts
-
-LONGEST_INDEXED = 255
-"""PostgreSQL's indexes take no longer text than about 2,700 bytes; Runflow's own limit for labels is 255 characters."""
 
 _CHILDREN = (judges, issues, gate_failures, actions)
 
@@ -116,7 +113,7 @@ class _Batch:
             for position, judge in enumerate(verdict.judges)
         ]
         self._children[issues] += [
-            {**issue.model_dump(), "category": _clip(issue.category), "evaluation_id": key, "position": position}
+            {**issue.model_dump(), "category": clip(issue.category), "evaluation_id": key, "position": position}
             for position, issue in enumerate(verdict.issues)
         ]
         self._children[gate_failures] += [
@@ -153,12 +150,12 @@ def row_of(verdict: Verdict) -> dict[str, Any]:
         "status": verdict.status,
         "overall_passed": verdict.overall_passed,
         "weighted_pass_rate": verdict.weighted_pass_rate,
-        "primary_action_code": _clip(verdict.primary_action_code),
-        "failure_code": _clip(verdict.failure_code),
-        "client_ref": _clip(verdict.client_ref),
-        "run_id": _clip(verdict.run_id),
-        "model_id": _clip(verdict.model_id),
-        "task_type": _clip(verdict.task_type),
+        "primary_action_code": clip(verdict.primary_action_code),
+        "failure_code": clip(verdict.failure_code),
+        "client_ref": clip(verdict.client_ref),
+        "run_id": clip(verdict.run_id),
+        "model_id": clip(verdict.model_id),
+        "task_type": clip(verdict.task_type),
         "tree": verdict.tree,
         "tree_reason": verdict.tree_reason,
         "origin": verdict.origin,
@@ -193,7 +190,3 @@ def _insert(conn: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> N
 
 def _json(value: Any) -> str | None:
     return None if value is None else orjson.dumps(value).decode()
-
-
-def _clip(text: str | None) -> str | None:
-    return None if text is None else text[:LONGEST_INDEXED]

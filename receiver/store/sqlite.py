@@ -5,18 +5,20 @@ timer and no delay when idle. WAL and `synchronous=FULL`: a commit that returned
 """
 
 import asyncio
+import fcntl
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
-from typing import Any, Concatenate
+from pathlib import Path
+from typing import Any, Concatenate, TextIO
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
-from receiver.errors import StoreUnavailable
+from receiver.errors import PipelineTaken, StoreUnavailable
 from receiver.store import intake
 from receiver.store.database import Clock, Database, P, T, system_clock
 from receiver.store.failures import translated
@@ -40,6 +42,7 @@ class SqliteDatabase(Database):
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
         self._reading = _engine(path, connections=READERS, begin="BEGIN", read_only=True)
         self._writer = _Writer(path)
+        self._lock: TextIO | None = None
 
     def now(self) -> datetime:
         return self._clock()
@@ -72,7 +75,22 @@ class SqliteDatabase(Database):
     def hears_others(self) -> bool:
         return False
 
+    def take_pipeline(self) -> bool:
+        lock = Path(f"{self.path}.pipeline").open("a")  # noqa: SIM115 (held open, and so locked, until `close`)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise PipelineTaken(
+                f"another process runs the pipeline on {self.path}: on SQLite one may;"
+                " stop it, or use PostgreSQL for several"
+            ) from None
+        self._lock = lock
+        return True
+
     async def close(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
         await asyncio.to_thread(self._writer.close)
         await asyncio.to_thread(self._readers.shutdown)
         self._reading.dispose()

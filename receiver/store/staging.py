@@ -22,6 +22,9 @@ class WaitingEvent(NamedTuple):
     body: bytes
     origin: Origin
     received_at: datetime
+    secret_label: str | None
+    request_id: str | None
+    repeats: int
 
 
 class Staged(NamedTuple):
@@ -77,7 +80,7 @@ def stage(
 
 def _take(conn: Connection, limit: int) -> list[WaitingEvent]:
     """Takes events off the waiting list; another process that looks meanwhile passes over them."""
-    columns = (events.c.evaluation_id, events.c.event, events.c.body, events.c.origin, events.c.received_at)
+    columns = (events.c[name] for name in WaitingEvent._fields)
     oldest = select(*columns).where(events.c.waiting).order_by(events.c.received_at).limit(limit)
     taken = [WaitingEvent(*row) for row in conn.execute(oldest.with_for_update(skip_locked=True))]
     if taken:

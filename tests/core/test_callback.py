@@ -14,6 +14,7 @@ from receiver.core.callback import (
     EvaluationEvent,
     NotUnderstood,
     OtherEvent,
+    origin_of,
     read_callback,
     understand,
 )
@@ -197,3 +198,10 @@ def test_long_status_is_told_briefly() -> None:
     """An absurd status does not make an absurd line in the timeline."""
     _, oddities = read_callback(body(status="x" * 100_000), "evaluation.failed")
     assert all(len(oddity) < 200 for oddity in oddities)
+
+
+def test_origin() -> None:
+    """An id of `receiver send` is a sample's; any other is Runflow's."""
+    assert origin_of(UUID(ID)) == "callback"
+    assert origin_of(UUID("00000000-87be-711d-ab0d-549b6f03675a")) == "sample"
+    assert origin_of(UUID("00000001-87be-711d-ab0d-549b6f03675a")) == "callback"

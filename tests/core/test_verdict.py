@@ -182,6 +182,18 @@ def test_what_makes_no_revision(complete: Verdict) -> None:
     assert not verdict.says_the_same(complete, Verdict.model_validate(raw))
 
 
+def test_revise(complete: Verdict, pending: Verdict) -> None:
+    """The first result is revision 1, one that says the same keeps the number, one that differs has the next."""
+    found = complete.model_copy(update={"revision": 0})
+    same = found.model_copy(update={"generated_image_url": "https://new", "received_at": LATER})
+    other = found.model_copy(update={"override_reason": "by hand"})
+    assert verdict.revise(pending, found) == complete
+    assert verdict.revise(complete, same) == same.model_copy(update={"revision": 1})
+    assert verdict.revise(complete, other) == other.model_copy(update={"revision": 2})
+    assert verdict.revise(verdict.revise(complete, other), found).revision == 3
+    assert verdict.revise(verdict.without_tree(pending, "x").model_copy(update={"revision": 1}), found).revision == 2
+
+
 def test_is_frozen_and_closed(complete: Verdict) -> None:
     """A verdict cannot be changed, and takes no field that is not its own."""
     with pytest.raises(NotAVerdict, match="frozen"):

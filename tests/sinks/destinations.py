@@ -39,11 +39,12 @@ class Arrival(NamedTuple):
 class Destination(Protocol):
     """A running other side."""
 
+    drops_repeats: bool
+
     options: SinkOptions
     """Options that lead there."""
     dead: SinkOptions
     """Options of the same kind that lead nowhere, full of secrets."""
-    drops_repeats: bool
 
     async def arrived(self) -> list[Arrival]:
         """All that has come so far, in order."""
@@ -55,8 +56,8 @@ class _File:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "verdicts.ndjson"
-        self.options = FileOptions(name="it", path=str(self._path), timeout=LONG)
-        self.dead = FileOptions(name="it", path=str(folder / "nowhere" / "verdicts.ndjson"))
+        self.options: SinkOptions = FileOptions(name="it", path=str(self._path), timeout=LONG)
+        self.dead: SinkOptions = FileOptions(name="it", path=str(folder / "nowhere" / "verdicts.ndjson"))
 
     async def arrived(self) -> list[Arrival]:
         lines = self._path.read_text().split("\n")
@@ -69,8 +70,8 @@ class _Http:
 
     def __init__(self, server: WebServer, refusing: int) -> None:
         self._server = server
-        self.options = HttpOptions(name="it", url=server.url, secret=SIGNING_SECRET, timeout=LONG)
-        self.dead = HttpOptions(
+        self.options: SinkOptions = HttpOptions(name="it", url=server.url, secret=SIGNING_SECRET, timeout=LONG)
+        self.dead: SinkOptions = HttpOptions(
             name="it",
             url=f"http://user:{PASSWORD}@127.0.0.1:{refusing}/{PASSWORD}?token={PASSWORD}",
             secret=SIGNING_SECRET,
@@ -90,14 +91,14 @@ class _Redis:
     def __init__(self, url: str, refusing: int) -> None:
         self._url = url
         self.stream = f"test.{uuid.uuid4()}"
-        self.options = RedisOptions(name="it", url=url, stream=self.stream, timeout=LONG)
-        self.dead = RedisOptions(
+        self.options: SinkOptions = RedisOptions(name="it", url=url, stream=self.stream, timeout=LONG)
+        self.dead: SinkOptions = RedisOptions(
             name="it", url=f"redis://user:{PASSWORD}@127.0.0.1:{refusing}/0", stream=self.stream, timeout=LONG
         )
 
     async def arrived(self) -> list[Arrival]:
         async with Redis.from_url(self._url, decode_responses=True) as client:
-            entries = await client.xrange(self.stream)
+            entries: Any = await client.xrange(self.stream)
         return [Arrival(fields["event"], fields["id"], json.loads(fields["event"])) for _, fields in entries]
 
     async def clean(self) -> None:
@@ -111,8 +112,8 @@ class _Slack:
 
     def __init__(self, server: WebServer, refusing: int) -> None:
         self._server = server
-        self.options = SlackOptions(name="it", url=server.url, timeout=LONG)
-        self.dead = SlackOptions(name="it", url=f"http://127.0.0.1:{refusing}/services/{PASSWORD}")
+        self.options: SinkOptions = SlackOptions(name="it", url=server.url, timeout=LONG)
+        self.dead: SinkOptions = SlackOptions(name="it", url=f"http://127.0.0.1:{refusing}/services/{PASSWORD}")
 
     async def arrived(self) -> list[Arrival]:
         return [Arrival(request.body.decode(), None, None) for request in self._server.requests]

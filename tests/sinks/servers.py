@@ -73,13 +73,12 @@ def answering(status: int = 200, body: bytes = b"ok", **headers: str) -> Behavio
     return answer
 
 
-class WebServer:
-    """An HTTP/1.1 server on a free port of 127.0.0.1; `requests` is all that came, `connections` how many were made."""
+class TcpServer:
+    """Holds one conversation with each connection, on a free port of 127.0.0.1; ends them all when it ends."""
 
-    def __init__(self, behaviour: Behaviour | None = None, *, tls: ssl.SSLContext | None = None) -> None:
-        self.behaviour = behaviour or answering()
-        self.requests: list[Request] = []
+    def __init__(self, converse: Callable[[Connection], Awaitable[None]], *, tls: ssl.SSLContext | None = None) -> None:
         self.connections = 0
+        self._converse = converse
         self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -97,11 +96,6 @@ class WebServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
-    @property
-    def url(self) -> str:
-        """Its address, with a path."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/hook"
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -113,11 +107,26 @@ class WebServer:
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            writer.transport.abort()
+            if not writer.is_closing():  # what was said last must still go out where the behaviour closed
+                writer.transport.abort()
             with suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
 
-    async def _converse(self, connection: Connection) -> None:
+
+class WebServer(TcpServer):
+    """Speaks HTTP/1.1 as far as a test's behaviour does; `requests` is all that came."""
+
+    def __init__(self, behaviour: Behaviour | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(self._take_requests, tls=tls)
+        self.behaviour = behaviour or answering()
+        self.requests: list[Request] = []
+
+    @property
+    def url(self) -> str:
+        """Its address, with a path."""
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/hook"
+
+    async def _take_requests(self, connection: Connection) -> None:
         while not connection.writer.is_closing():
             head = (await connection.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {
@@ -127,6 +136,15 @@ class WebServer:
             request = Request(head[0].split(" ")[1], headers, body)
             self.requests.append(request)
             await self.behaviour(request, connection)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what nobody announces."""
+    for _ in range(int(LONG * 100)):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come about")
 
 
 @contextmanager
@@ -158,15 +176,18 @@ class RedisServer:
                 pass
 
     async def _started(self, port: int, arguments: tuple[str, ...]) -> bool:
-        command = [redis_program(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
-        with (self._folder / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen([*command, *self._arguments, *arguments], stdout=log, stderr=log)
-        while self._process.poll() is None:
+        process = self._process = self._launched(port, arguments)
+        while process.poll() is None:
             if await _answers(port):
                 self.port = port
                 return True
             await asyncio.sleep(0.01)
         return False  # the port was taken meanwhile
+
+    def _launched(self, port: int, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
+        command = [redis_program(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        with (self._folder / "redis.log").open("ab") as log:
+            return subprocess.Popen([*command, *self._arguments, *arguments], stdout=log, stderr=log)
 
     def signal(self, number: signal.Signals) -> None:
         """SIGSTOP makes it hang, SIGCONT go on."""

@@ -1,7 +1,6 @@
 """What every sink must do, whatever its kind: one suite, run over all of them."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from receiver.sinks.base import Done, Down, Sink, SinkError
 from receiver.sinks.registry import open_sink
 from tests.sinks.destinations import DESTINATIONS, PASSWORD, Destination, Place
 from tests.sinks.messages import evaluation_id, message
-from tests.sinks.servers import LONG
+from tests.sinks.servers import until
 
 
 @pytest.fixture(params=sorted(DESTINATIONS))
@@ -197,13 +196,11 @@ async def test_closing_leaves_nothing_open(destination: Destination) -> None:
     await sink.check()
     await sink.close()
 
-    async with asyncio.timeout(LONG):
-        while _open() > before:
-            await asyncio.sleep(0.01)
+    await until(lambda: _open() <= before)
 
 
 def _open() -> int:
-    return len(os.listdir("/dev/fd"))
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 async def test_a_sink_that_failed_goes_on_by_itself(destination: Destination, sink: Sink) -> None:

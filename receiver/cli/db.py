@@ -1,0 +1,51 @@
+"""`receiver db`: the schema."""
+
+import click
+
+from receiver.cli.common import quiet_logs, read_settings, run
+from receiver.cli.output import print_json
+from receiver.store import schema
+from receiver.wiring import database_of
+
+
+@click.group()
+def db() -> None:
+    """Migrate the database."""
+
+
+@db.command()
+def upgrade() -> None:
+    """Bring the schema up to date. Several at once do no harm."""
+    run(_upgrade())
+
+
+async def _upgrade() -> None:
+    settings = read_settings()
+    quiet_logs(settings)
+    database = database_of(settings)
+    try:
+        state = await schema.upgrade(database)
+    finally:
+        await database.close()
+    click.echo(f"{settings.database_shown}: schema {state.current}")
+
+
+@db.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def current(as_json: bool) -> None:
+    """Show the schema's version, and the one that this program needs."""
+    run(_current(as_json=as_json))
+
+
+async def _current(*, as_json: bool) -> None:
+    settings = read_settings()
+    quiet_logs(settings)
+    database = database_of(settings)
+    try:
+        state = await database.read(schema.schema_state)
+    finally:
+        await database.close()
+    if as_json:
+        print_json({"current": state.current, "newest": state.newest, "is_current": state.is_current})
+    else:
+        click.echo(f"{settings.database_shown}: schema {state.current or 'none'}, this program needs {state.newest}")

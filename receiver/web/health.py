@@ -1,0 +1,34 @@
+"""`/healthz`: the process lives. `/readyz`: it can store, tried for real."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.errors import StoreUnavailable
+from receiver.pipeline.intake import Intake
+from receiver.store import lanes
+from receiver.store.database import Database
+from receiver.web.answers import RETRY_AFTER_SECONDS, json_answer
+
+
+class Health:
+    """The endpoints."""
+
+    def __init__(self, database: Database, intake: Intake) -> None:
+        self._database = database
+        self._intake = intake
+
+    async def alive(self, _request: Request) -> Response:
+        """Always 200: an answer is all there is to prove."""
+        return json_answer({"status": "ok"})
+
+    async def ready(self, _request: Request) -> Response:
+        """200, or 503 with the reason why nothing can be stored: database, disk, queue_full, stopping or schema."""
+        try:
+            refusal = self._intake.refuses
+            if refusal is not None:
+                raise refusal
+            await self._database.write(lanes.probe, self._database.now())
+        except StoreUnavailable as error:
+            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            return json_answer({"status": "unavailable", "reason": error.reason}, 503, headers)
+        return json_answer({"status": "ready"})

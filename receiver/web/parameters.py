@@ -1,0 +1,104 @@
+"""From a query string to a filter and a page: closed and typed, with an error that names each wrong parameter."""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, cast, get_args
+from uuid import UUID
+
+from pydantic import ValidationError
+from starlette.datastructures import QueryParams
+
+from receiver.core.matching import WORDS, Filter
+from receiver.core.verdict import written
+from receiver.errors import FieldProblem, Invalid
+from receiver.store.reading import Position, Sort
+
+MOST_ITEMS = 500
+DEFAULT_ITEMS = 50
+_PAGING = ("limit", "cursor", "sort")
+
+
+class ListQuery(NamedTuple):
+    """What `GET /v1/verdicts` was asked for."""
+
+    filter: Filter
+    limit: int
+    sort: Sort
+    after: Position | None
+
+
+def read_list_query(query: QueryParams) -> ListQuery:
+    """Raises `Invalid`, which names every unknown parameter and every wrong value."""
+    problems = [
+        FieldProblem(name, f"unknown; there are {', '.join((*WORDS, *_PAGING))}")
+        for name in dict.fromkeys(query)
+        if name not in WORDS and name not in _PAGING
+    ]
+    filter_ = _filter({name: query.getlist(name) for name in WORDS if name in query}, problems)
+    limit = _limit(query.get("limit"), problems)
+    sort = _sort(query.get("sort"), problems)
+    after = _cursor(query.get("cursor"), sort, problems)
+    problems += [FieldProblem(name, "given more than once") for name in _PAGING if len(query.getlist(name)) > 1]
+    if problems or filter_ is None:
+        raise Invalid(problems)
+    return ListQuery(filter_, limit, sort, after)
+
+
+def read_filter(words: Mapping[str, Sequence[str]]) -> Filter:
+    """A filter from words as people write them. Raises `Invalid`."""
+    problems: list[FieldProblem] = []
+    filter_ = _filter(words, problems)
+    if filter_ is None:
+        raise Invalid(problems)
+    return filter_
+
+
+def cursor_for(position: Position, sort: Sort) -> str:
+    """The opaque text that the next page is asked for with."""
+    text = f"{sort} {written(position.at)} {position.evaluation_id}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _filter(words: Mapping[str, Sequence[str]], problems: list[FieldProblem]) -> Filter | None:
+    try:
+        return Filter.model_validate({name: list(values) for name, values in words.items()})
+    except ValidationError as error:
+        problems += [FieldProblem(str(each["loc"][0]), _plain(each)) for each in error.errors()]
+        return None
+
+
+def _plain(problem: Mapping[str, Any]) -> str:
+    return str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+
+
+def _limit(text: str | None, problems: list[FieldProblem]) -> int:
+    if text is None:
+        return DEFAULT_ITEMS
+    if not (text.isascii() and text.isdecimal() and len(text) <= 4 and 1 <= int(text) <= MOST_ITEMS):
+        problems.append(FieldProblem("limit", f"must be a whole number from 1 to {MOST_ITEMS}"))
+        return DEFAULT_ITEMS
+    return int(text)
+
+
+def _sort(text: str | None, problems: list[FieldProblem]) -> Sort:
+    if text is not None and text not in get_args(Sort):
+        problems.append(FieldProblem("sort", f"must be one of {', '.join(get_args(Sort))}"))
+        return "received_at"
+    return cast("Sort", text or "received_at")
+
+
+def _cursor(text: str | None, sort: Sort, problems: list[FieldProblem]) -> Position | None:
+    if text is None:
+        return None
+    try:
+        sorted_by, at, key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split(" ")
+        position = Position(datetime.fromisoformat(at), UUID(key))
+    except (ValueError, binascii.Error):
+        problems.append(FieldProblem("cursor", "is not one that this service made; begin without it"))
+        return None
+    if sorted_by != sort or position.at.tzinfo is None:
+        problems.append(FieldProblem("cursor", f"was made with sort={sorted_by[:20]}; the two must go together"))
+        return None
+    return position

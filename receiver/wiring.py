@@ -1,0 +1,192 @@
+"""The one place that knows all concrete classes: builds the service from its settings, reloads it, closes it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import structlog
+from starlette.applications import Starlette
+
+from receiver.app import create_app
+from receiver.core.routing import Route
+from receiver.core.signature import Keyring
+from receiver.errors import SchemaError, StoreUnavailable
+from receiver.pipeline.deliver import SinkPlan
+from receiver.pipeline.fetch import FetchPace
+from receiver.pipeline.intake import Intake, IntakeLimits
+from receiver.pipeline.pipeline import Pipeline, PipelinePlan, StageOnly
+from receiver.pipeline.station import EVENTS, Bells
+from receiver.runflow.client import RunflowClient
+from receiver.settings import Settings
+from receiver.sinks.base import SinkOptions
+from receiver.sinks.registry import open_sink
+from receiver.store import lanes, schema
+from receiver.store.database import Database, open_database
+from receiver.web.access import Access, TokenDigest
+from receiver.web.api import Api
+from receiver.web.health import Health
+from receiver.web.hook import Hook
+
+DATABASE_RETRY_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+def database_of(settings: Settings) -> Database:
+    """The database of these settings; nothing is connected yet."""
+    return open_database(settings.database_url.get_secret_value(), pooler=settings.database_pooler)
+
+
+def runflow_of(settings: Settings) -> RunflowClient | None:
+    """The client of Runflow's API, or None without a key."""
+    if settings.api_key is None:
+        return None
+    return RunflowClient(
+        settings.api_url,
+        settings.api_key.get_secret_value(),
+        organization_id=settings.organization_id,
+        connections=settings.fetch.concurrency,
+    )
+
+
+def evaluations_address(settings: Settings) -> str:
+    """The CloudEvents source of all messages."""
+    return f"{settings.api_url}/v1/evaluations"
+
+
+def _sink_plan(options: SinkOptions, settings: Settings) -> SinkPlan:
+    return SinkPlan(
+        name=options.name,
+        sink=open_sink(options, public_url=settings.public_url),
+        timeout=options.timeout,
+        concurrency=options.concurrency,
+        rate=options.rate,
+        dead_after=timedelta(hours=options.dead_after),
+    )
+
+
+def _pipeline_plan(settings: Settings, *, with_sinks: bool) -> PipelinePlan:
+    return PipelinePlan(
+        client=runflow_of(settings),
+        sinks=[_sink_plan(options, settings) for options in settings.sinks] if with_sinks else [],
+        routes=[Route(each.name, each.match, takes_samples=each.takes_samples) for each in settings.sinks],
+        source=evaluations_address(settings),
+        hold=timedelta(seconds=settings.fetch.hold),
+        pace=FetchPace(settings.fetch.rate, settings.fetch.concurrency),
+    )
+
+
+def _tokens(settings: Settings) -> Sequence[TokenDigest]:
+    return [TokenDigest(token.label, token.scope, token.sha256) for token in settings.api_tokens]
+
+
+class Service:
+    """Everything that one process runs. `app` is its HTTP side. `runs_pipeline`: whether it fetches and delivers."""
+
+    def __init__(self, settings: Settings, *, runs_pipeline: bool) -> None:
+        self._settings = settings
+        self._runs_pipeline = runs_pipeline
+        self.database = database_of(settings)
+        self._bells = Bells(self.database)
+        limits = settings.limits
+        self.intake = Intake(
+            self.database, IntakeLimits(limits.queue_rows, limits.queue_bytes), lambda: self._bells.ring(EVENTS)
+        )
+        self._hook = Hook(
+            self.intake,
+            Keyring(settings.webhook_secrets),
+            body_bytes=limits.body_bytes,
+            now=self.database.now,
+        )
+        self._api = Api(self.database, Access(_tokens(settings)))
+        self.app: Starlette = create_app(self._hook, self._api, Health(self.database, self.intake))
+        self._pipeline: Pipeline | StageOnly | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._reloading = asyncio.Lock()
+        self._is_prepared = False
+
+    async def start(self) -> None:
+        """Starts, or, while the database is away, keeps trying in the background and answers 503.
+
+        Raises `SchemaError` and `PipelineTaken`, which waiting would not mend.
+        """
+        self._pipeline = self._new_pipeline(self._settings)  # a sink that cannot be opened is told before anything runs
+        is_alone = self._runs_pipeline and self.database.take_pipeline()
+        try:
+            await self._prepare(is_alone)
+        except StoreUnavailable as error:
+            self.intake.close_for(error)
+            log.error("database.unavailable", reason=error.reason, error=str(error))
+            self._tasks.append(asyncio.create_task(self._prepare_when_back(is_alone)))
+        self._tasks.append(asyncio.create_task(self._bells.run()))
+
+    def _new_pipeline(self, settings: Settings) -> Pipeline | StageOnly:
+        plan = _pipeline_plan(settings, with_sinks=self._runs_pipeline)
+        return (Pipeline if self._runs_pipeline else StageOnly)(self.database, self._bells, plan)
+
+    async def _prepare(self, is_alone: bool) -> None:
+        if self._settings.migrates_at_start:
+            await schema.upgrade(self.database)
+        await schema.require_current(self.database)
+        if is_alone:
+            await self.database.write(lanes.free_all_leases, self.database.now())
+        self.intake.close_for(None)
+        self._is_prepared = True
+        if self._pipeline is not None:
+            self._pipeline.start()
+
+    async def _prepare_when_back(self, is_alone: bool) -> None:
+        while True:
+            await asyncio.sleep(DATABASE_RETRY_SECONDS)
+            try:
+                await self._prepare(is_alone)
+            except StoreUnavailable as error:
+                self.intake.close_for(error)
+            except SchemaError as error:
+                self.intake.close_for(StoreUnavailable("schema", str(error)))
+                log.error("database.schema", error=str(error))
+            else:
+                log.info("database.back")
+                return
+
+    async def reload(self, settings: Settings) -> None:
+        """Takes new settings: secrets, tokens, sinks, the key, the pace. Where it listens and the database stay.
+
+        Raises `SettingsError` if a sink cannot be opened; then all stays as it was.
+        """
+        async with self._reloading:
+            kept = {name: getattr(self._settings, name) for name in ("database_url", "database_pooler", "host", "port")}
+            ignored = [name for name, value in kept.items() if getattr(settings, name) != value]
+            if ignored:
+                log.warning("settings.need_a_restart", settings=ignored)
+            successor = self._new_pipeline(settings)
+            self._settings = settings.model_copy(update=kept)
+            self._hook.keyring = Keyring(settings.webhook_secrets)
+            self._api.access = Access(_tokens(settings))
+            if self._pipeline is not None:
+                await self._pipeline.stop()
+            self._pipeline = successor
+            if self._is_prepared:
+                successor.start()
+
+    async def stop(self) -> None:
+        """In order: take in no more, let what is under way end or give it back, close the database."""
+        await self.intake.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._pipeline is not None:
+            await self._pipeline.stop()
+        await self.database.close()
+
+
+@asynccontextmanager
+async def open_service(settings: Settings, *, runs_pipeline: bool = True) -> AsyncIterator[Service]:
+    """A started service, stopped in order at the end. Raises what `Service.start` raises."""
+    service = Service(settings, runs_pipeline=runs_pipeline)
+    try:
+        await service.start()
+        yield service
+    finally:
+        await service.stop()
