@@ -99,7 +99,7 @@ class _Renderer:
 
     def __call__(self, logger: WrappedLogger, level: str, fields: EventDict) -> bytes:
         """structlog's one processor."""
-        if _LEVELS[level] < self.level:
+        if _LEVELS.get(level, 0) < self.level:
             raise structlog.DropEvent
         return self.line(level, datetime.now(UTC), merge_contextvars(logger, level, fields))
 
@@ -121,11 +121,14 @@ def _as_json(content: Mapping[str, Any]) -> bytes:
 
 
 def _writable(value: Any) -> Any:
-    if isinstance(value, str):  # with half a character
-        return value.encode(errors="replace").decode()
     try:
         orjson.dumps(value, default=str, option=_JSON)
     except TypeError:
+        match value:
+            case str():  # with half a character
+                return value.encode(errors="replace").decode()
+            case int():  # of more than 64 bits
+                return hex(value)
         return f"<{type(value).__name__}>"
     return value
 
@@ -156,7 +159,7 @@ def configure(level: str = "info", form: Format | None = None, stream: IO[Any] |
     standard error.
     """
     number = _LEVELS[level]
-    terminal = (stream or sys.stderr).isatty()
+    terminal = _is_terminal(stream or sys.stderr)
     _STREAM.target = stream
     _RENDERER.level = number
     _RENDERER.console = (
@@ -177,6 +180,13 @@ def configure(level: str = "info", form: Format | None = None, stream: IO[Any] |
     root.setLevel(max(number, logging.WARNING))
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(number)
+
+
+def _is_terminal(stream: IO[Any] | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # it is closed
+        return False
 
 
 def hide(*texts: str) -> None:

@@ -19,7 +19,7 @@ from receiver.errors import SettingsError
 from receiver.settings import Settings
 from receiver.wiring import Service, open_service
 
-HTTP_GRACE_SECONDS = 3
+HTTP_GRACE_SECONDS = 2
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep idle connections (nginx: 60), so that it is never this side that closes one in use."""
 BACKLOG = 2048

@@ -92,15 +92,12 @@ def _note(info: ValidationInfo, oddity: str) -> None:
 
 
 def _each(value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """Keeps the good items of a list with bad ones."""
-    noted = len(info.context or [])
+    """Keeps the good items of a list with bad ones. What is odd inside an item may be noted twice; `read` tells it once."""
     try:
         return handler(value)
     except ValidationError:
         if not isinstance(value, list):
             raise
-    if info.context is not None:
-        del info.context[noted:]  # the items are read again, one by one
     kept: list[Any] = []
     for item in value:
         with suppress(ValidationError):

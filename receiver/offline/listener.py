@@ -1,5 +1,6 @@
 """An ASGI application on a port of its own inside a running event loop, with connections that can be reset."""
 
+import asyncio
 import socket
 import struct
 from typing import Final
@@ -42,7 +43,6 @@ class Listener:
             access_log=False,
             server_header=False,
             date_header=False,
-            timeout_graceful_shutdown=1,
         )
         config.load()
         self._server = uvicorn.Server(config)
@@ -68,7 +68,12 @@ class Listener:
         return f"http://{host}:{port}"
 
     async def close(self) -> None:
-        """Breaks every connection, answered or not, and gives the port back."""
+        """Breaks every connection, answered or not, waits for what notices it, and gives the port back."""
+        for server in self._server.servers:
+            server.close()
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
-        await self._server.shutdown(sockets=[self._socket])
+        await asyncio.gather(*self._server.server_state.tasks, return_exceptions=True)
+        for server in self._server.servers:
+            await server.wait_closed()
+        self._socket.close()

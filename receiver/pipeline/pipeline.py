@@ -23,7 +23,7 @@ BEAT_SECONDS = 10.0
 GONE_AFTER = timedelta(seconds=35)
 STEP_GRACE = 1.0
 """Seconds that a stage has to end the step that it is at: a claim half done would stay leased."""
-STOP_GRACE = 5.0
+STOP_GRACE = 4.0
 """Seconds that fetches and sends under way have to end at a stop; what has not ended is given back."""
 
 log = structlog.get_logger()

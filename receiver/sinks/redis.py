@@ -58,6 +58,8 @@ _TROUBLES = {
     "CLUSTERDOWN": "its cluster is down",
 }
 """The codes of errors that are the server's own, not the message's."""
+_NOPERM_IN_SCRIPT = "The user executing the script can't"
+"""How Redis 6 and 7.0 say NOPERM from inside a script."""
 _CODE = re.compile(r"\b(" + "|".join(_TROUBLES) + r")\b")
 
 
@@ -189,5 +191,7 @@ class RedisSink:
 def _code(error: Exception) -> str:
     """The code of a Redis error. The client takes it off the text, and a script of before Redis 7 buries it in there."""
     said = f"{getattr(error, 'status_code', None) or ''} {error}"
+    if _NOPERM_IN_SCRIPT in said:
+        return "NOPERM"
     match = _CODE.search(said) or re.match(r"\s*([A-Z][A-Z0-9]+)\b", said)
     return match[1] if match else ""

@@ -74,7 +74,9 @@ class Answer:
 Headers = Sequence[tuple[str, str]]
 
 
-def post(connection: http.client.HTTPConnection, body: bytes, headers: Headers = (), path: str = "/webhook/runflow") -> Answer:
+def post(
+    connection: http.client.HTTPConnection, body: bytes, headers: Headers = (), path: str = "/webhook/runflow"
+) -> Answer:
     """One POST with just these headers, in this order and as often as given."""
     connection.putrequest("POST", path, skip_accept_encoding=True)
     for name, value in (*headers, ("Content-Length", str(len(body)))):
@@ -89,7 +91,9 @@ def running_proxy(kind: str, folder: Path, upstream: int) -> Iterator[Proxy]:
     """The proxy `kind` in front of the port `upstream`, its files in `folder`; ends with the block.
 
     Without the program the test is skipped with the remedy, and fails in CI."""
-    program = shutil.which(kind, path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin")))
+    program = shutil.which(
+        kind, path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
+    )
     if program is None:
         message = f"no {kind} on this machine: {REMEDY[kind]}"
         if _IN_CI:
@@ -102,7 +106,9 @@ def running_proxy(kind: str, folder: Path, upstream: int) -> Iterator[Proxy]:
         command, environment, authority = _PREPARE[kind](program, place, ports, upstream)
         proxy = Proxy(ports[0], authority, place / "log")
         with proxy.log.open("wb") as log:
-            process = subprocess.Popen(command, env=environment, cwd=place, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                command, env=environment, cwd=place, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         try:
             if _up(process, proxy):
                 yield proxy

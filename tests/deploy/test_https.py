@@ -1,7 +1,15 @@
 """What a callback looks like behind the proxies of docs/https.md: the real Caddy and nginx in front of a real server."""
 
+import hmac
+import json
+import os
+import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +20,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tests.deploy.proxies import DEADLINE, Proxy, post, running_proxy, silent_upstream
+from receiver.cli.serving import KEEP_ALIVE_SECONDS
+from tests.deploy.proxies import DEADLINE, DEPLOY, Proxy, post, running_proxy, silent_upstream
 
 KINDS = ("caddy", "nginx")
 LIMIT = 2 * 1024 * 1024  # bytes, as both configurations have it
 RECEIVERS_LIMIT = 1024 * 1024
+SECRET = "whsec_behind_a_proxy"
 SIGNATURE = "0123456789abcdef" * 4
-ODD = b'\xef\xbb\xbf{ "event" :\t"evaluation.completed",\r\n\r\n "name": "\xc3\xa9\xf0\x9f\x91\x8d \\u00e9", "raw": "\xff\x00\x1a" }  \n'
+ODD = (
+    b'\xef\xbb\xbf{ "event" :\t"evaluation.completed",\r\n\r\n'
+    b' "name": "\xc3\xa9\xf0\x9f\x91\x8d \\u00e9", "raw": "\xff\x00\x1a" }  \n'
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +81,9 @@ def upstream() -> Iterator[Upstream]:
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def proxy(request: pytest.FixtureRequest, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+def proxy(
+    request: pytest.FixtureRequest, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxy]:
     with running_proxy(request.param, tmp_path_factory.mktemp("proxy"), upstream.port) as running:
         yield running
 
@@ -92,7 +107,11 @@ def test_a_body_sent_in_chunks_arrives_whole(proxy: Proxy, upstream: Upstream) -
 
 def test_runflows_headers_arrive_once_and_unchanged(proxy: Proxy, upstream: Upstream) -> None:
     """The signature and the request id must reach the receiver once each, and so must the content type."""
-    sent = [("Content-Type", "application/json"), ("Runflow-Signature", SIGNATURE), ("Runflow-Request-Id", "req_7f3a.B")]
+    sent = [
+        ("Content-Type", "application/json"),
+        ("Runflow-Signature", SIGNATURE),
+        ("Runflow-Request-Id", "req_7f3a.B"),
+    ]
     connection = proxy.connect()
     post(connection, b"{}", sent)
     connection.close()
@@ -152,3 +171,70 @@ def test_a_callback_is_not_tried_twice(kind: str, tmp_path: Path) -> None:
         answer = post(connection, b"{}")
         connection.close()
     assert (answer.status, heads) == (502, [b"POST /webhook/runflow HTTP/1.1\r\n"])
+
+
+@pytest.mark.parametrize(("file", "setting"), [("Caddyfile", r"\bkeepalive"), ("nginx.conf", "keepalive_timeout")])
+def test_the_proxy_closes_idle_connections_first(file: str, setting: str) -> None:
+    """A callback sent into a connection that the receiver is closing would be lost to this try."""
+    (seconds,) = re.findall(rf"{setting} (\d+)s", (DEPLOY / file).read_text())
+    assert int(seconds) < KEEP_ALIVE_SECONDS
+
+
+@pytest.fixture(scope="module")
+def receiver_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a real receiver in a process of its own, on SQLite, that believes a proxy on loopback."""
+    folder = tmp_path_factory.mktemp("receiver")
+    settings = {"RUNFLOW_WEBHOOK_SECRET": SECRET, "RECEIVER_PORT": "0", "RECEIVER_TRUSTED_PROXIES": "127.0.0.1"}
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "receiver", "serve"],
+            cwd=folder,
+            env={"PATH": os.defpath, "PYTHONPATH": str(DEPLOY.parent), **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        deadline = time.monotonic() + DEADLINE
+        while not (started := re.search(r"serve\.started.*http://127\.0\.0\.1:(\d+)", log.read_text())):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield int(started[1])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_receiver_takes_a_callback_from_behind_the_proxy(
+    kind: str, tmp_path: Path, samples: Path, receiver_port: int
+) -> None:
+    """A signed callback must be stored, its repeat known, a forged one refused, one too long refused by the receiver."""
+    identity = {"caddy": "1", "nginx": "2"}[kind]
+    sample = (samples / "callback_completed.json").read_bytes()
+    evaluation = json.loads(sample)["evaluation_id"]
+    body = sample.replace(evaluation.encode(), (evaluation[:-1] + identity).encode())
+    signature = hmac.digest(SECRET.encode(), body, "sha256").hex()
+    with running_proxy(kind, tmp_path, receiver_port) as proxy:
+        connection = proxy.connect()
+        answers = [
+            post(connection, body, [("Runflow-Signature", signature)]),
+            post(connection, body, [("Runflow-Signature", signature)]),
+            post(connection, body, [("Runflow-Signature", SIGNATURE)]),
+        ]
+        connection.close()
+        connection = proxy.connect()
+        answers.append(post(connection, b"x" * (RECEIVERS_LIMIT + 1)))
+        connection.close()
+    assert [answer.status for answer in answers] == [202, 200, 401, 413]
+    told = [json.loads(answer.body) for answer in answers]
+    assert [told[0]["result"], told[1]["result"], told[2]["code"], told[3]["code"]] == [
+        "accepted",
+        "duplicate",
+        "UNAUTHORIZED",
+        "BODY_TOO_LARGE",
+    ]

@@ -126,7 +126,7 @@ async def test_slow_and_absent_receivers(inbox: Inbox) -> None:
 
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))  # nobody listens, and nobody else can take the port
-            runflow.submit(callback_url="http://127.0.0.1:{}/".format(taken.getsockname()[1]))
+            runflow.submit(callback_url=f"http://127.0.0.1:{taken.getsockname()[1]}/")
             await runflow.until(lambda: runflow.journal.given_up == 1)
         assert (runflow.callbacks[-1].status, runflow.callbacks[-1].error) == (None, "cannot connect")
 

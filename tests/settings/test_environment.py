@@ -37,7 +37,8 @@ def test_defaults(load: Load) -> None:
     assert (settings.host, settings.port, settings.log_level, settings.log_format) == ("127.0.0.1", 8000, "info", None)
     assert settings.api_url == "https://api.runflow.io"
     assert settings.database_url.get_secret_value() == "sqlite:///receiver.db"
-    assert settings.sinks == settings.api_tokens == settings.webhook_secrets == settings.warnings == ()
+    assert {len(each) for each in (settings.sinks, settings.api_tokens, settings.webhook_secrets)} == {0}
+    assert settings.warnings == ()
 
 
 @pytest.mark.parametrize("value", ["", " ", "\n"])

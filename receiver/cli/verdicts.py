@@ -1,0 +1,100 @@
+"""`receiver verdicts`: what is stored, as a table or a tree."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import click
+from rich.text import Text
+from rich.tree import Tree
+
+from receiver.cli.common import NO_SUCCESS, fail, json_option, with_database
+from receiver.cli.output import console, print_json, print_table, shown
+from receiver.core.matching import WORDS
+from receiver.core.verdict import NOT_IN_LISTS, Verdict
+from receiver.settings import Settings
+from receiver.store import reading
+from receiver.store.database import Database
+from receiver.web.parameters import MOST_ITEMS, read_filter
+
+COLUMNS = (
+    "received_at", "evaluation_id", "status", "overall_passed", "weighted_pass_rate", "task_type", "client_ref", "tree",
+    "revision",
+)  # fmt: skip
+
+
+@click.group()
+def verdicts() -> None:
+    """Show stored verdicts."""
+
+
+def filter_options(command: Callable[..., None]) -> Callable[..., None]:
+    """An option for each word of the API's filters; one given twice means any of."""
+    for word in reversed(list(WORDS)):
+        command = click.option(f"--{word.replace('_', '-')}", word, multiple=True, metavar="VALUE")(command)
+    return command
+
+
+@verdicts.command("list")
+@filter_options
+@click.option("--limit", type=click.IntRange(1, MOST_ITEMS), default=50, show_default=True, help="At most so many.")
+@click.option("--sort", type=click.Choice(["received_at", "completed_at"]), default="received_at", show_default=True)
+@json_option
+def list_(limit: int, sort: reading.Sort, as_json: bool, **words: tuple[str, ...]) -> None:
+    """The newest verdicts that the filters match. `null` stands for no value."""
+
+    async def work(database: Database, _settings: Settings) -> None:
+        filter_ = read_filter({word: values for word, values in words.items() if values})
+        page = await database.read(reading.page, filter_, limit=limit, sort=sort)
+        if as_json:
+            print_json([item.model_dump(mode="json", exclude=set(NOT_IN_LISTS)) for item in page.items])
+            return
+        print_table(COLUMNS, ([getattr(item, column) for column in COLUMNS] for item in page.items))
+        if page.end is not None:
+            click.echo(f"(the newest {limit}; there are more)")
+
+    with_database(work)
+
+
+@verdicts.command()
+@click.argument("evaluation_id", type=click.UUID)
+@json_option
+def show(evaluation_id: UUID, as_json: bool) -> None:
+    """One verdict, with its judges and their reasons."""
+
+    async def work(database: Database, _settings: Settings) -> None:
+        verdict = await database.read(reading.one, evaluation_id)
+        if verdict is None:
+            fail(f"there is no evaluation {evaluation_id} here", NO_SUCCESS)
+        elif as_json:
+            print_json(verdict.model_dump(mode="json"))
+        else:
+            console().print(tree_of(verdict))
+
+    with_database(work)
+
+
+def tree_of(verdict: Verdict) -> Tree:
+    """The verdict as people read it."""
+    tree = Tree(Text(f"{verdict.event} {verdict.evaluation_id}", style="bold"))
+    for name in Verdict.model_fields:
+        value = getattr(verdict, name)
+        if name in ("evaluation_id", "event", "schema_version") or value is None or value == []:
+            continue
+        _add(tree, name, value)
+    return tree
+
+
+def _add(tree: Tree, name: str, value: Any) -> None:
+    if isinstance(value, list):
+        branch = tree.add(Text(name))
+        for number, item in enumerate(value, start=1):
+            _add(branch, str(number), item)
+    elif hasattr(value, "model_dump") or isinstance(value, dict):
+        parts = value if isinstance(value, dict) else value.model_dump()
+        branch = tree.add(Text(f"{name} {shown(parts['name'])}" if parts.get("name") else name))
+        for key, part in parts.items():
+            if part is not None and part != [] and key != "name":
+                _add(branch, key, part)
+    else:
+        tree.add(Text(f"{name}: {shown(value)}"))
