@@ -1,6 +1,7 @@
 """`receiver quarantine`: what was genuine and not understood, and other kinds of event."""
 
 import re
+import sys
 from typing import Literal
 
 import click
@@ -64,7 +65,7 @@ def show(id_: str, raw: bool, as_json: bool) -> None:
     async def work(database: Database, _settings: Settings) -> None:
         kept = await _find(database, id_)
         if raw:
-            click.get_binary_stream("stdout").write(kept.body)
+            sys.stdout.buffer.write(kept.body)
         elif as_json:
             print_json(kept._asdict())
         else:

@@ -2,12 +2,15 @@
 
 import asyncio
 import signal
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from receiver.offline.evaluator import RETRIES
 from receiver.offline.runflow import OfflineRunflow
+
+_ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 
 
 def _waits(_: click.Context, __: click.Parameter, text: str) -> tuple[float, ...]:
@@ -25,13 +28,16 @@ def _waits(_: click.Context, __: click.Parameter, text: str) -> tuple[float, ...
 @click.option("--seed", default=0, show_default=True, help="Decides how evaluations turn out.")
 @click.option("--decide-delay", default=0.05, show_default=True, help="Seconds from submission to callback.")
 @click.option("--retries", default=",".join(f"{wait:g}" for wait in RETRIES), callback=_waits, show_default=True)
-@click.option("--callback-timeout", default=5.0, show_default=True, help="Seconds for one attempt.")
+@click.option("--callback-timeout", default=5.0, type=_ABOVE_ZERO, show_default=True, help="Seconds for one attempt.")
 @click.option("--callback-url", help="Where the callbacks of submissions of its own go; without it there are none.")
-@click.option("--rate", default=1.0, show_default=True, help="Submissions of its own a second.")
-@click.option("--count", type=int, help="How many of them; without it they go on.")
+@click.option("--rate", default=1.0, type=_ABOVE_ZERO, show_default=True, help="Submissions of its own a second.")
+@click.option("--count", type=click.IntRange(min=1), help="How many of them; without it they go on.")
 def main(callback_url: str | None, rate: float, count: int | None, **options: Any) -> None:
     """A Runflow on loopback, until SIGINT or SIGTERM."""
-    asyncio.run(_run(callback_url, rate, count, options))
+    try:
+        asyncio.run(_run(callback_url, rate, count, options))
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {options['host']}:{options['port']}: {error.strerror}") from error
 
 
 async def _run(callback_url: str | None, rate: float, count: int | None, options: dict[str, Any]) -> None:
@@ -46,7 +52,8 @@ async def _run(callback_url: str | None, rate: float, count: int | None, options
         submitting = asyncio.create_task(_submit(runflow, callback_url, 1 / rate, count))
         await stop.wait()
         submitting.cancel()
-        await asyncio.gather(submitting, return_exceptions=True)
+        with suppress(asyncio.CancelledError):
+            await submitting
 
 
 async def _submit(runflow: OfflineRunflow, callback_url: str, distance: float, count: int | None) -> None:

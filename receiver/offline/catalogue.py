@@ -1,6 +1,6 @@
 """What the made-up trees are made of: kinds of images, the judges that look at each, and what they may find."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -60,7 +60,7 @@ class Task:
     judges: tuple[JudgeSheet, ...]
     gates: tuple[Gate, ...]
     model: ModelSheet
-    reference_kinds: tuple[str, ...] = field(default=())
+    reference_kinds: tuple[str, ...] = ()
 
 
 PROMPT_ADHERENCE = JudgeSheet(

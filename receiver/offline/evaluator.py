@@ -100,6 +100,11 @@ class Evaluator:
         """Signs later callbacks with another secret; deliveries under way keep their signature."""
         self._callbacks.secret = Secret(secret)
 
+    @property
+    def under_way(self) -> int:
+        """How many submissions are not decided, or have a callback that is still to be sent or tried again."""
+        return len(self._tasks)
+
     async def answered(self, count: int, *, within: float = 30) -> None:
         """Waits until so many deliveries in all were answered with a 2xx. Raises TimeoutError after `within` seconds."""
         await self.until(lambda: self.journal.accepted >= count, within=within)
@@ -154,3 +159,4 @@ class Evaluator:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken.append(error)
+        self.journal.wake()

@@ -163,7 +163,7 @@ class RedisSink:
         if isinstance(error, self._errors.AuthenticationError):
             return Down("it does not know our user or password")
         if isinstance(error, self._errors.ConnectionError | OSError):
-            return Down("cannot connect")
+            return Down("no connection, or a broken one")
         return Again(f"it answered with an error ({code or type(error).__name__})")
 
     async def _drop_connections(self) -> None:

@@ -14,7 +14,7 @@ KEY = "rf_live_offline_tests"
 async def runflow() -> AsyncIterator[OfflineRunflow]:
     """Runs for one test, on a free port."""
     async with OfflineRunflow(
-        secret="whsec_offline_tests", api_key=KEY, decide_delay=0, retries=(0.01, 0.02, 0.04)
+        secret="whsec_offline_tests", api_key=KEY, decide_delay=0, retries=(0.01, 0.02, 0.04), callback_timeout=60
     ) as running:
         yield running
 

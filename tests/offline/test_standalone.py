@@ -28,7 +28,7 @@ async def offline(*options: str) -> AsyncIterator[tuple[asyncio.subprocess.Proce
         *("-W", "error", "-m", "receiver.offline", *options),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     try:
         assert process.stdout is not None
@@ -89,16 +89,34 @@ async def test_it_submits_by_itself() -> None:
     assert shown["evaluations"] == 3
 
 
-@pytest.mark.parametrize("options", [("--retries", "soon"), ("--port", "x"), ("--melt",)])
-async def test_wrong_options_are_refused(options: tuple[str, ...]) -> None:
-    """A wrong option ends it with status 2 and a line that names it."""
+async def refused(*options: str) -> tuple[int | None, str]:
+    """The exit status and the complaint of a process that cannot start."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "receiver.offline", *options),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    _, complaints = await process.communicate()
-    assert process.returncode == 2
-    assert options[0] in complaints.decode()
+    async with asyncio.timeout(PATIENCE):
+        _, complaints = await process.communicate()
+    return process.returncode, complaints.decode()
+
+
+@pytest.mark.parametrize("options", [("--retries", "soon"), ("--port", "x"), ("--rate", "0"), ("--melt",)])
+async def test_wrong_options_are_refused(options: tuple[str, ...]) -> None:
+    """A wrong option ends it with status 2 and a line that names it."""
+    status, complaint = await refused(*options)
+    assert status == 2
+    assert options[0] in complaint
+
+
+async def test_a_taken_port_is_named() -> None:
+    """A port that cannot be had ends it with status 1 and a line that names it."""
+    listener = Listener(Starlette())
+    await listener.start()
+    port = listener.url.rpartition(":")[2]
+    status, complaint = await refused("--port", port)
+    await listener.close()
+    assert status == 1
+    assert complaint == f"Error: cannot listen on 127.0.0.1:{port}: Address already in use\n"

@@ -188,7 +188,7 @@ async def test_it_goes_on_by_itself_after_a_restart(own_redis: RedisServer) -> N
     after = await sink.send([message(2), message(1)])
     await sink.close()
 
-    assert away == [Down("cannot connect")]
+    assert away == [Down("no connection, or a broken one")]
     assert [type(outcome) for outcome in after] == [Done, Done]
     assert after[1] == before[0]
     assert await ids(own_redis.url) == [message(1).key, message(2).key]
@@ -291,7 +291,7 @@ async def test_connections_that_are_cut_are_down() -> None:
         await connection.reader.read(10)
         connection.reset()
 
-    assert await outcome_of_a_server_that(cut) == Down("cannot connect")
+    assert await outcome_of_a_server_that(cut) == Down("no connection, or a broken one")
 
 
 async def test_another_protocol_is_no_redis() -> None:
