@@ -1,4 +1,4 @@
-"""A Redis of the test's own, and certificates that nobody trusts."""
+"""What the sinks' tests share: repeatable property tests, a Redis of a test's own, certificates that nobody trusts."""
 
 import ssl
 from collections.abc import Iterator
@@ -6,8 +6,15 @@ from pathlib import Path
 
 import pytest
 import trustme
+from hypothesis import HealthCheck, settings
 
 from tests.sinks.servers import RedisServer
+
+# The same examples on every run, however slow the machine, and no file left behind.
+settings.register_profile(
+    "receiver", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("receiver")
 
 
 @pytest.fixture
