@@ -2,11 +2,11 @@
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 SAMPLES = Path(__file__).parent / "samples"
 SERVICES = {
@@ -17,6 +17,17 @@ SERVICES = {
 _ADDRESSES = {kind: os.environ.get(name, default) for kind, (name, default, _) in SERVICES.items()}
 _IN_CI = os.environ.get("CI") == "true"
 _OURS = ("RECEIVER_", "RUNFLOW_", "DATABASE_", "SLACK_", "TEST_")
+
+
+# The same examples on every run, however slow the machine, and no file left behind.
+settings.register_profile(
+    "receiver",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("receiver")
 
 
 @pytest.fixture(scope="session")
@@ -53,12 +64,12 @@ def _service(kind: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
+def postgres_url() -> str:
     """The address of a PostgreSQL server's maintenance database, where the tests may create databases."""
-    yield _service("postgres")
+    return _service("postgres")
 
 
 @pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
+def redis_url() -> str:
     """The address of a Redis database that the tests may fill."""
-    yield _service("redis")
+    return _service("redis")

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -71,30 +71,32 @@ async def _serve(settings: Settings, *, runs_pipeline: bool) -> None:
 
 
 async def _work(settings: Settings) -> None:
-    async with running(settings, runs_pipeline=True) as (_, stopped):
+    async with running(settings, runs_pipeline=True, takes_callbacks=False) as (_, stopped):
         log.info("work.started", database=settings.database_shown)
         await stopped.wait()
     log.info("work.stopped")
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, runs_pipeline: bool) -> AsyncIterator[tuple[Service, asyncio.Event]]:
+async def running(
+    settings: Settings, *, runs_pipeline: bool, takes_callbacks: bool = True
+) -> AsyncIterator[tuple[Service, asyncio.Event]]:
     """A started service, and the event that a signal to stop sets. SIGHUP reads the settings again."""
     stopped = asyncio.Event()
     async with open_service(settings, runs_pipeline=runs_pipeline) as service:
-        with _signals(service, stopped):
+        with _signals(stopped, lambda: _reload(service, takes_callbacks=takes_callbacks)):
             gc.collect()
             gc.freeze()  # what is here stays: the collector need not look at it again, which halves the longest pauses
             yield service, stopped
 
 
 @contextmanager
-def _signals(service: Service, stopped: asyncio.Event) -> Iterator[None]:
+def _signals(stopped: asyncio.Event, reloaded: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
-        task = loop.create_task(_reload(service))
+        task = loop.create_task(reloaded())
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
@@ -108,10 +110,11 @@ def _signals(service: Service, stopped: asyncio.Event) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def _reload(service: Service) -> None:
+async def _reload(service: Service, *, takes_callbacks: bool) -> None:
     try:
         settings = read_settings()
-        settings.require_webhook_secret()
+        if takes_callbacks:
+            settings.require_webhook_secret()
         await service.reload(settings)
     except SettingsError as error:
         log.error("settings.refused", error=str(error), effect="the old settings stay")

@@ -72,7 +72,7 @@ class SinkOptions(BaseModel):
     Errors do not show what was given: it may be a password.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     takes_samples: ClassVar[bool] = False
     """Whether verdicts of sample callbacks (`receiver send`) go there as well."""
@@ -89,7 +89,7 @@ class SinkOptions(BaseModel):
     concurrency: int = Field(default=8, ge=1, le=100, description="Attempts under way at once, in each process.")
     rate: float | None = Field(default=None, gt=0, description="Most messages a second, over all processes.")
     dead_after: float = Field(
-        default=72, gt=0, description="Hours of failed attempts until a message is a dead letter."
+        default=72, gt=0, le=24 * 365, description="Hours of failed attempts until a message is a dead letter."
     )
 
     def open(self, public_url: str | None, /) -> Sink:

@@ -1,26 +1,15 @@
-"""What the tests of the rules share: repeatable property tests, the samples, and the verdicts made of them."""
+"""What the tests of the rules share: the samples, and the verdicts made of them."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from receiver.core import verdict
 from receiver.core.callback import read_callback
 from receiver.core.evaluation import Evaluation
 from receiver.core.verdict import Verdict
-
-# The same examples on every run, however slow the machine, and no file left behind.
-settings.register_profile(
-    "receiver",
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("receiver")
 
 
 @pytest.fixture(scope="session")
