@@ -41,9 +41,10 @@ check-image: $(READY) ## the steps of the Dockerfile in a clean folder, without 
 bench: $(READY) ## the measurements
 	$(BIN)/python -m bench
 
-lock: python ## the lists of pinned packages, made anew from pyproject.toml, by the oldest Python there may be
+lock: python ## the lists of pinned packages, made anew from pyproject.toml (asks the package registry)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info > (3, 11, 3) and "make lock wants a Python before 3.11.3, which needs " \
+		"more packages than later ones: make lock PYTHON=/usr/bin/python3 VENV=.venv/lock")'
 	@$(BIN)/pip-compile --version >/dev/null 2>&1 || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet pip-tools; }
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "make lock needs Python 3.11 in $(VENV)")'
 	$(COMPILE) --extra all --extra dev --output-file tests/requirements.txt pyproject.toml
 	$(COMPILE) --extra all --constraint tests/requirements.txt --output-file deploy/requirements.txt pyproject.toml
 	$(COMPILE) --only-build-deps --build-deps-for wheel --constraint tests/requirements.txt \
@@ -56,8 +57,8 @@ clean: ## remove what the other targets made
 # Set up once, and again when a list or pyproject.toml changes.
 $(READY): pyproject.toml tests/requirements.txt | python
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --require-hashes --requirement tests/requirements.txt
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 python:

@@ -25,4 +25,7 @@ def routes(hook: Hook, api: Api, health: Health) -> Sequence[BaseRoute]:
 
 def create_app(hook: Hook, api: Api, health: Health) -> Starlette:
     """The application. What it needs was opened before, and is closed by whoever opened it (`receiver.wiring`)."""
-    return Starlette(routes=list(routes(hook, api, health)), exception_handlers=dict(HANDLERS))
+    app = Starlette(routes=list(routes(hook, api, health)), exception_handlers=dict(HANDLERS))
+    # Runflow does not follow redirects, and their address would be made of whatever `Host` the caller gave.
+    app.router.redirect_slashes = False
+    return app

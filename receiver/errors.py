@@ -5,6 +5,7 @@
     ├── SchemaError              the database is newer or not migrated    exit status 2
     ├── PipelineTaken            another process runs the pipeline on this SQLite file
     ├── StoreUnavailable         cannot store just now: `reason` says why  → 503
+    ├── SinkError                a destination cannot be reached as it is set up   (in receiver.sinks.base)
     ├── RunflowRefused           Runflow's API answered with an error, or not at all
     └── RequestError             what a caller of our HTTP side did        → its status
         ├── Unauthorized             401  UNAUTHORIZED
@@ -72,9 +73,13 @@ class RequestError(ReceiverError):
 
 
 class Unauthorized(RequestError):
-    """No token or signature, or a wrong one; which of the two is not told."""
+    """No token or signature, or a wrong one; which of the two is not told. `scheme` is what the address wants instead."""
 
     code = "UNAUTHORIZED"
+
+    def __init__(self, message: str, scheme: str = "Bearer") -> None:
+        super().__init__(message)
+        self.scheme = scheme
 
 
 class PermissionDenied(RequestError):

@@ -1,7 +1,7 @@
 """The one place that knows all concrete classes: builds the service from its settings, reloads it, closes it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -29,6 +29,12 @@ from receiver.web.health import Health
 from receiver.web.hook import Hook
 
 DATABASE_RETRY_SECONDS = 1.0
+INTAKE_SECONDS = 2.0
+RING_SECONDS = 1.0
+CLOSE_SECONDS = 5.0
+"""How long each part of a stop may take: a database that hangs must not hold it up."""
+NEEDS_A_RESTART = ("database_url", "database_pooler", "host", "port", "trusted_proxies", "limits")
+"""Settings that a reload leaves as they are."""
 
 log = structlog.get_logger()
 
@@ -102,9 +108,11 @@ class Service:
         self._api = Api(self.database, Access(_tokens(settings)))
         self.app: Starlette = create_app(self._hook, self._api, Health(self.database, self.intake))
         self._pipeline: Pipeline | StageOnly | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._preparing: asyncio.Task[None] | None = None
+        self._ringing: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
         self._is_prepared = False
+        self._is_stopping = False
 
     async def start(self) -> None:
         """Starts, or, while the database is away, keeps trying in the background and answers 503.
@@ -118,8 +126,8 @@ class Service:
         except StoreUnavailable as error:
             self.intake.close_for(error)
             log.error("database.unavailable", reason=error.reason, error=str(error))
-            self._tasks.append(asyncio.create_task(self._prepare_when_back(is_alone)))
-        self._tasks.append(asyncio.create_task(self._bells.run()))
+            self._preparing = asyncio.create_task(self._prepare_when_back(is_alone))
+        self._ringing = asyncio.create_task(self._bells.run())
 
     def _new_pipeline(self, settings: Settings) -> Pipeline | StageOnly:
         plan = _pipeline_plan(settings, with_sinks=self._runs_pipeline)
@@ -132,12 +140,14 @@ class Service:
         if is_alone:
             await self.database.write(lanes.free_all_leases, self.database.now())
         self.intake.close_for(None)
-        self._is_prepared = True
-        if self._pipeline is not None:
-            self._pipeline.start()
+        async with self._reloading:
+            self._is_prepared = True
+            if self._pipeline is not None:
+                self._pipeline.start()
 
     async def _prepare_when_back(self, is_alone: bool) -> None:
-        while True:
+        told = ""
+        while not self._is_prepared:
             await asyncio.sleep(DATABASE_RETRY_SECONDS)
             try:
                 await self._prepare(is_alone)
@@ -145,18 +155,22 @@ class Service:
                 self.intake.close_for(error)
             except SchemaError as error:
                 self.intake.close_for(StoreUnavailable("schema", str(error)))
-                log.error("database.schema", error=str(error))
-            else:
-                log.info("database.back")
-                return
+                if told != str(error):
+                    log.error("database.schema", error=str(error))
+                told = str(error)
+            except Exception:
+                log.exception("database.not_prepared")
+        log.info("database.back")
 
     async def reload(self, settings: Settings) -> None:
-        """Takes new settings: secrets, tokens, sinks, the key, the pace. Where it listens and the database stay.
+        """Takes new settings: secrets, tokens, sinks, the key, the pace. Where it listens, the database and limits stay.
 
         Raises `SettingsError` if a sink cannot be opened; then all stays as it was.
         """
         async with self._reloading:
-            kept = {name: getattr(self._settings, name) for name in ("database_url", "database_pooler", "host", "port")}
+            if self._is_stopping:
+                return
+            kept = {name: getattr(self._settings, name) for name in NEEDS_A_RESTART}
             ignored = [name for name, value in kept.items() if getattr(settings, name) != value]
             if ignored:
                 log.warning("settings.need_a_restart", settings=ignored)
@@ -167,18 +181,35 @@ class Service:
             if self._pipeline is not None:
                 await self._pipeline.stop()
             self._pipeline = successor
-            if self._is_prepared:
+            if self._is_prepared and not self._is_stopping:
                 successor.start()
 
     async def stop(self) -> None:
         """In order: take in no more, let what is under way end or give it back, close the database."""
-        await self.intake.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._pipeline is not None:
-            await self._pipeline.stop()
-        await self.database.close()
+        self._is_stopping = True
+        await _ended(self._preparing)
+        await _at_most(INTAKE_SECONDS, self.intake.stop())
+        async with self._reloading:
+            if self._pipeline is not None:
+                await self._pipeline.stop()
+        await _ended(self._ringing)
+        await _at_most(RING_SECONDS, self._bells.flush())
+        await _at_most(CLOSE_SECONDS, self.database.close())
+
+
+async def _at_most(seconds: float, work: Awaitable[None]) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except TimeoutError:
+        log.warning("service.stopped_unfinished", waited=seconds)
+
+
+async def _ended(task: "asyncio.Task[None] | None") -> None:
+    """Cancels what runs in the background, and waits for that."""
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from receiver import logs
-from receiver.errors import ReceiverError, RequestError, SchemaError, SettingsError
+from receiver.errors import Invalid, ReceiverError, SchemaError, SettingsError
 from receiver.settings import Settings, load_settings
 from receiver.store import schema
 from receiver.store.database import Database
@@ -31,13 +31,13 @@ def exit_status() -> Iterator[None]:
     """Ends the program with one line on standard error: status 2 for wrong use or settings, 1 for what did not succeed."""
     try:
         yield
-    except (SettingsError, SchemaError, RequestError) as error:
+    except (SettingsError, SchemaError, Invalid) as error:
         fail(str(error), WRONG_USE)
     except ReceiverError as error:
         fail(str(error), NO_SUCCESS)
 
 
-def fail(message: str, status: int) -> None:
+def fail(message: str, status: int) -> NoReturn:
     """Prints the message and ends the program."""
     click.echo(message, err=True)
     sys.exit(status)

@@ -2,7 +2,7 @@
 
 import click
 
-from receiver.cli.common import quiet_logs, read_settings, run
+from receiver.cli.common import json_option, quiet_logs, read_settings, run
 from receiver.cli.output import print_json
 from receiver.store import schema
 from receiver.wiring import database_of
@@ -14,12 +14,13 @@ def db() -> None:
 
 
 @db.command()
-def upgrade() -> None:
+@json_option
+def upgrade(as_json: bool) -> None:
     """Bring the schema up to date. Several at once do no harm."""
-    run(_upgrade())
+    run(_upgrade(as_json=as_json))
 
 
-async def _upgrade() -> None:
+async def _upgrade(*, as_json: bool) -> None:
     settings = read_settings()
     quiet_logs(settings)
     database = database_of(settings)
@@ -27,11 +28,14 @@ async def _upgrade() -> None:
         state = await schema.upgrade(database)
     finally:
         await database.close()
-    click.echo(f"{settings.database_shown}: schema {state.current}")
+    if as_json:
+        _print_json(state)
+    else:
+        click.echo(f"{settings.database_shown}: schema {state.current}")
 
 
 @db.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def current(as_json: bool) -> None:
     """Show the schema's version, and the one that this program needs."""
     run(_current(as_json=as_json))
@@ -46,6 +50,10 @@ async def _current(*, as_json: bool) -> None:
     finally:
         await database.close()
     if as_json:
-        print_json({"current": state.current, "newest": state.newest, "is_current": state.is_current})
+        _print_json(state)
     else:
         click.echo(f"{settings.database_shown}: schema {state.current or 'none'}, this program needs {state.newest}")
+
+
+def _print_json(state: schema.SchemaState) -> None:
+    print_json({**state._asdict(), "is_current": state.is_current})

@@ -60,12 +60,12 @@ async def _demo(folder: Path, *, keep: bool) -> None:
             click.echo(
                 f"submitted         {VERDICTS} images; their verdicts, as they arrive in {folder / 'verdicts.ndjson'}:\n"
             )
-            arrived = await _show(folder / "verdicts.ndjson")
+            arrived = await _show(folder / "verdicts.ndjson", stopped)
             click.echo(
                 f"\n{arrived} of {VERDICTS} verdicts went all the way: signed callback, stored once, tree fetched, forwarded."
             )
             if arrived < VERDICTS:
-                fail(f"the others did not come within {LONGEST:g} s", NO_SUCCESS)
+                fail("interrupted" if stopped.is_set() else f"the others did not come within {LONGEST:g} s", NO_SUCCESS)
             _say_where_to_look(address, token, keep=keep)
             if keep:
                 await stopped.wait()
@@ -88,10 +88,10 @@ def _settings(folder: Path, runflow_url: str, secret: str, api_key: str, token: 
 
 @asynccontextmanager
 async def _served(settings: Settings) -> AsyncIterator[tuple[str, asyncio.Event]]:
-    """A receiver on a free port: its address, and the event that Ctrl-C sets."""
+    """A receiver on a free port: its address, and the event that Ctrl-C, or the terminal's end, sets."""
     with listen(HOST, 0) as listener:
-        async with running(settings, runs_pipeline=True) as (service, stopped):
-            server = Server(server_config(service, settings))
+        async with running(settings, runs_pipeline=True, reread=None) as (service, stopped):
+            server = Server(server_config(service.app, settings))
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             try:
                 yield address_of(listener), stopped
@@ -100,13 +100,13 @@ async def _served(settings: Settings) -> AsyncIterator[tuple[str, asyncio.Event]
                 await serving
 
 
-async def _show(path: Path) -> int:
-    """Prints each verdict as its line comes; returns how many evaluations had come when all had, or the time was up."""
+async def _show(path: Path, stopped: asyncio.Event) -> int:
+    """Prints each verdict as its line comes; returns how many evaluations came until all had, a signal or the time's end."""
     seen: set[str] = set()
     lines = 0
     try:
         async with asyncio.timeout(LONGEST):
-            while len(seen) < VERDICTS:
+            while len(seen) < VERDICTS and not stopped.is_set():
                 written = _lines_of(path)
                 for line in written[lines:]:
                     verdict = Verdict.model_validate(orjson.loads(line)["data"])

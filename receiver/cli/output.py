@@ -12,15 +12,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+IN_A_PIPE = 100_000
+"""Columns. Nothing is filled up to them."""
+
 
 def console() -> Console:
-    """Standard output; wide where it is no terminal, so that nothing is cut in a pipe."""
-    return Console(width=None if sys.stdout.isatty() else 220, soft_wrap=not sys.stdout.isatty(), highlight=False)
+    """Standard output; wide where it is no terminal, so that a row is a line in a pipe."""
+    return Console(width=None if sys.stdout.isatty() else IN_A_PIPE, highlight=False)
 
 
 def print_json(content: Any) -> None:
     """One JSON document, indented."""
-    click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2, default=_plain).decode())
+    click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z, default=_plain).decode())
 
 
 def _plain(value: Any) -> Any:
@@ -31,7 +34,9 @@ def _plain(value: Any) -> Any:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table. What stands in it is text, never markup: it may come from anyone."""
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(shown(value)) for value in row))
     console().print(table)

@@ -7,7 +7,7 @@ from typing import Literal
 import click
 
 from receiver.cli.common import NO_SUCCESS, WRONG_USE, fail, json_option, with_database
-from receiver.cli.output import print_json, print_table
+from receiver.cli.output import print_json, print_table, shown
 from receiver.errors import NotFound
 from receiver.pipeline.station import EVENTS
 from receiver.settings import Settings
@@ -70,7 +70,7 @@ def show(id_: str, raw: bool, as_json: bool) -> None:
             print_json(kept._asdict())
         else:
             for name, value in kept._asdict().items():
-                click.echo(f"{name}: {value!r}" if name == "body" else f"{name}: {value}")
+                click.echo(f"{name}: {shown(value)}")
 
     with_database(work)
 

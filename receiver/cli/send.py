@@ -5,24 +5,51 @@ import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import click
 import orjson
+from pydantic import SecretStr
 
-from receiver.cli.common import NO_SUCCESS, fail, quiet_logs, read_settings, run
+from receiver.cli.common import NO_SUCCESS, fail, json_option, quiet_logs, read_settings, run
+from receiver.cli.output import print_json, shown
 from receiver.core.callback import SAMPLE_PREFIX
 from receiver.core.signature import Secret
-from receiver.errors import SettingsError
-from receiver.httpclient import AsyncClient, HTTPError, InvalidURL, open_client, why
+from receiver.httpclient import AsyncClient, HTTPError, open_client, why
+from receiver.sinks.posting import web_address
+from receiver.web.hook import PATH
 
 TIMEOUT = 15.0
+SHOWN = 1000
+"""Characters of an answer."""
+
+
+class Posted(NamedTuple):
+    """What came of one post; without a status there was no answer, and `answer` says why."""
+
+    status: int | None
+    answer: str
+
+    @property
+    def was_taken(self) -> bool:
+        """Whether the answer was 2xx."""
+        return self.status is not None and 200 <= self.status < 300
+
+
+def _address(_context: click.Context, _parameter: click.Parameter, url: str) -> str:
+    try:
+        web_address(SecretStr(url))
+    except ValueError as error:
+        raise click.BadParameter(f"{error}, such as http://127.0.0.1:8000{PATH}") from None
+    return url
 
 
 @click.command()
 @click.argument("status", type=click.Choice(["completed", "failed"]), default="completed")
-@click.option("--to", "url", required=True, metavar="URL", help="Where to post it, /webhook/runflow included.")
+@click.option(
+    "--to", "url", required=True, metavar="URL", callback=_address, help=f"Where to post it, {PATH} included."
+)
 @click.option("--evaluation-id", type=click.UUID, help="In place of a fresh sample id.")
 @click.option(
     "--count",
@@ -34,37 +61,48 @@ TIMEOUT = 15.0
 @click.option(
     "--body", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Post this file's bytes instead."
 )
+@json_option
 def send(
-    status: Literal["completed", "failed"], url: str, evaluation_id: UUID | None, count: int, body: Path | None
+    status: Literal["completed", "failed"],
+    url: str,
+    evaluation_id: UUID | None,
+    count: int,
+    body: Path | None,
+    as_json: bool,
 ) -> None:
     """Sign a sample callback with the first of RUNFLOW_WEBHOOK_SECRET, post it, print the answer.
 
     Exit status 1 if an answer is not 2xx. The verdicts of samples go to no sink but `file`.
     """
-    if evaluation_id is not None and count > 1:
-        raise click.UsageError("--evaluation-id names one evaluation; leave out --count")
-    run(_send(url, lambda: _content(status, evaluation_id, body), count))
+    if evaluation_id is not None and (count > 1 or body is not None):
+        raise click.UsageError("--evaluation-id names one evaluation; leave out --count and --body")
+    posted = run(_send(url, lambda: _content(status, evaluation_id, body), count, tell=not as_json))
+    if as_json:
+        print_json([each._asdict() for each in posted])
+    refused = sum(not each.was_taken for each in posted)
+    if refused:
+        fail(f"{refused} of {count} not taken", NO_SUCCESS)
 
 
 def _content(status: str, evaluation_id: UUID | None, body: Path | None) -> bytes:
     return body.read_bytes() if body is not None else sample(status, evaluation_id or sample_id())
 
 
-async def _send(url: str, next_body: Callable[[], bytes], count: int) -> None:
+async def _send(url: str, next_body: Callable[[], bytes], count: int, *, tell: bool) -> list[Posted]:
     settings = read_settings()
     quiet_logs(settings)
     settings.require_webhook_secret()
     secret = settings.webhook_secrets[0]
-    refused = 0
+    posted = []
     async with open_client(timeout=TIMEOUT) as client:
         for _ in range(count):
-            refused += not await _post(client, url, next_body(), secret)
-    if refused:
-        fail(f"{refused} of {count} not taken", NO_SUCCESS)
+            posted.append(await _post(client, url, next_body(), secret))
+            if tell:
+                click.echo(f"{posted[-1].status or 'no answer:'} {shown(posted[-1].answer)}")
+    return posted
 
 
-async def _post(client: AsyncClient, url: str, body: bytes, secret: Secret) -> bool:
-    """Whether the answer was 2xx."""
+async def _post(client: AsyncClient, url: str, body: bytes, secret: Secret) -> Posted:
     headers = {
         "Content-Type": "application/json",
         "Runflow-Signature": secret.sign(body),
@@ -72,13 +110,9 @@ async def _post(client: AsyncClient, url: str, body: bytes, secret: Secret) -> b
     }
     try:
         answer = await client.post(url, content=body, headers=headers)
-    except InvalidURL:
-        raise SettingsError(f"--to: {url} is no address; write http://HOST:PORT/webhook/runflow") from None
     except HTTPError as error:
-        click.echo(f"no answer: {why(error)}")
-        return False
-    click.echo(f"{answer.status_code} {answer.text[:1000]}")
-    return answer.is_success
+        return Posted(None, why(error))
+    return Posted(answer.status_code, answer.text[:SHOWN])
 
 
 def sample_id() -> UUID:

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -12,6 +12,8 @@ import click
 import structlog
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from receiver import logs
 from receiver.cli.common import exit_status, read_settings
@@ -24,6 +26,13 @@ KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep idle connections (nginx: 60), so that it is never this side that closes one in use."""
 BACKLOG = 2048
 
+Read = Callable[[], Settings]
+
+_NOT_HTTP = (
+    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 76\r\n\r\n"
+    b'{"code":"BAD_REQUEST","message":"the request is not HTTP/1.1","errors":null}'
+)
+
 log = structlog.get_logger()
 
 
@@ -33,18 +42,24 @@ log = structlog.get_logger()
 )
 def serve(no_pipeline: bool) -> None:
     """Take callbacks, serve the API, run the pipeline."""
-    _run(lambda settings: _serve(settings, runs_pipeline=not no_pipeline))
+    _run(_read_to_serve, lambda settings: _serve(settings, runs_pipeline=not no_pipeline))
 
 
 @click.command()
 def work() -> None:
     """Run the pipeline alone: fetch trees and forward verdicts. Any number of these share the work on PostgreSQL."""
-    _run(_work)
+    _run(read_settings, _work)
 
 
-def _run(main: Callable[[Settings], Any]) -> None:
+def _read_to_serve() -> Settings:
+    settings = read_settings()
+    settings.require_webhook_secret()
+    return settings
+
+
+def _run(read: Read, main: Callable[[Settings], Any]) -> None:
     with exit_status():
-        settings = read_settings()
+        settings = read()
         logs.configure(settings.log_level, settings.log_format)
         for warning in settings.warnings:
             log.warning("settings.warning", warning=warning)
@@ -53,15 +68,14 @@ def _run(main: Callable[[Settings], Any]) -> None:
 
 
 async def _serve(settings: Settings, *, runs_pipeline: bool) -> None:
-    settings.require_webhook_secret()
     if settings.api_key is None:
         log.warning(
             "runflow.no_api_key", effect="verdicts are forwarded without their tree", remedy="set RUNFLOW_API_KEY"
         )
     listener = listen(settings.host, settings.port)
     with listener:
-        async with running(settings, runs_pipeline=runs_pipeline) as (service, stopped):
-            server = Server(server_config(service, settings))
+        async with running(settings, runs_pipeline=runs_pipeline, reread=_read_to_serve) as (service, stopped):
+            server = Server(server_config(service.app, settings))
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             log.info("serve.started", address=address_of(listener), database=settings.database_shown)
             await asyncio.wait([serving, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
@@ -71,7 +85,7 @@ async def _serve(settings: Settings, *, runs_pipeline: bool) -> None:
 
 
 async def _work(settings: Settings) -> None:
-    async with running(settings, runs_pipeline=True, takes_callbacks=False) as (_, stopped):
+    async with running(settings, runs_pipeline=True, reread=read_settings) as (_, stopped):
         log.info("work.started", database=settings.database_shown)
         await stopped.wait()
     log.info("work.stopped")
@@ -79,28 +93,31 @@ async def _work(settings: Settings) -> None:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, *, runs_pipeline: bool, takes_callbacks: bool = True
+    settings: Settings, *, runs_pipeline: bool, reread: Read | None
 ) -> AsyncIterator[tuple[Service, asyncio.Event]]:
-    """A started service, and the event that a signal to stop sets. SIGHUP reads the settings again."""
+    """A started service, and the event that a signal to stop sets. SIGHUP has it take what `reread` reads, or stops it too."""
     stopped = asyncio.Event()
     async with open_service(settings, runs_pipeline=runs_pipeline) as service:
-        with _signals(stopped, lambda: _reload(service, takes_callbacks=takes_callbacks)):
+        with _signals(service, stopped, reread):
             gc.collect()
             gc.freeze()  # what is here stays: the collector need not look at it again, which halves the longest pauses
             yield service, stopped
 
 
 @contextmanager
-def _signals(stopped: asyncio.Event, reloaded: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
+def _signals(service: Service, stopped: asyncio.Event, reread: Read | None) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Task[None]] = set()
 
-    def reload() -> None:
-        task = loop.create_task(reloaded())
+    def hang_up() -> None:
+        if reread is None:
+            stopped.set()
+            return
+        task = loop.create_task(_reload(service, reread))
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
-    handlers = {signal.SIGTERM: stopped.set, signal.SIGINT: stopped.set, signal.SIGHUP: reload}
+    handlers = {signal.SIGTERM: stopped.set, signal.SIGINT: stopped.set, signal.SIGHUP: hang_up}
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
     try:
@@ -110,11 +127,9 @@ def _signals(stopped: asyncio.Event, reloaded: Callable[[], Coroutine[Any, Any, 
             loop.remove_signal_handler(number)
 
 
-async def _reload(service: Service, *, takes_callbacks: bool) -> None:
+async def _reload(service: Service, reread: Read) -> None:
     try:
-        settings = read_settings()
-        if takes_callbacks:
-            settings.require_webhook_secret()
+        settings = reread()
         await service.reload(settings)
     except SettingsError as error:
         log.error("settings.refused", error=str(error), effect="the old settings stay")
@@ -148,11 +163,11 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def server_config(service: Service, settings: Settings) -> uvicorn.Config:
+def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     """How the HTTP server runs: no access log, which would halve its rate; proxies are believed where settings say so."""
     return uvicorn.Config(
-        service.app,
-        http="httptools",
+        app,
+        http=Protocol,
         loop="none",
         lifespan="off",
         ws="none",
@@ -165,6 +180,15 @@ def server_config(service: Service, settings: Settings) -> uvicorn.Config:
         timeout_graceful_shutdown=HTTP_GRACE_SECONDS,
         backlog=BACKLOG,
     )
+
+
+class Protocol(HttpToolsProtocol):
+    """Uvicorn's protocol; what is not HTTP at all gets an error of the same shape as all others."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers and hangs up, for nobody knows where the next request would begin."""
+        self.transport.write(_NOT_HTTP)
+        self.transport.close()
 
 
 class Server(uvicorn.Server):

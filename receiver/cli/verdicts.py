@@ -8,10 +8,11 @@ import click
 from rich.text import Text
 from rich.tree import Tree
 
-from receiver.cli.common import NO_SUCCESS, fail, json_option, with_database
+from receiver.cli.common import json_option, with_database
 from receiver.cli.output import console, print_json, print_table, shown
 from receiver.core.matching import WORDS
 from receiver.core.verdict import NOT_IN_LISTS, Verdict
+from receiver.errors import NotFound
 from receiver.settings import Settings
 from receiver.store import reading
 from receiver.store.database import Database
@@ -65,8 +66,8 @@ def show(evaluation_id: UUID, as_json: bool) -> None:
     async def work(database: Database, _settings: Settings) -> None:
         verdict = await database.read(reading.one, evaluation_id)
         if verdict is None:
-            fail(f"there is no evaluation {evaluation_id} here", NO_SUCCESS)
-        elif as_json:
+            raise NotFound(f"there is no evaluation {evaluation_id} here")
+        if as_json:
             print_json(verdict.model_dump(mode="json"))
         else:
             console().print(tree_of(verdict))

@@ -1,7 +1,8 @@
 """One set of words for a sink's `match` and for the API's filters, so that one set of code decides both.
 
 Inside a filter all words must hold; several values of one word mean any of them; `"null"` stands for no value; bounds
-include themselves and never match a missing value. The store turns the same table of words into SQL.
+include themselves and never match a missing value. Texts are compared by their first 255 characters, which is Runflow's limit
+for labels and what the store's columns keep. The store turns the same table of words into SQL.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ from receiver.core.lenient import Number, Text, in_utc
 from receiver.core.verdict import Verdict
 
 NULL: Final = "null"
+LONGEST_COMPARED: Final = 255
+"""Characters. PostgreSQL's indexes take no text longer than about 2,700 bytes."""
 
 
 class Comparison(Enum):
@@ -132,13 +135,24 @@ def as_text(value: Any) -> str:
     return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
+def compared(text: str) -> str:
+    """As much of a text as comparisons look at."""
+    return text[:LONGEST_COMPARED]
+
+
+def _is(value: Any, wanted: str) -> bool:
+    if wanted == NULL:
+        return value is None
+    return value is not None and compared(as_text(value)) == compared(wanted)
+
+
 _COMPARISONS: Final[Mapping[Comparison, Callable[[Any, Any], bool]]] = {
-    Comparison.IS: lambda value, wanted: as_text(value) == wanted,
-    Comparison.STARTS: lambda value, wanted: value is not None and value.startswith(wanted),
+    Comparison.IS: _is,
+    Comparison.STARTS: lambda value, wanted: value is not None and compared(value).startswith(compared(wanted)),
     Comparison.AT_LEAST: lambda value, wanted: value is not None and value >= wanted,
     Comparison.AT_MOST: lambda value, wanted: value is not None and value <= wanted,
     Comparison.ISSUE: lambda issues, wanted: (
-        not issues if wanted == NULL else any(issue.category == wanted for issue in issues)
+        not issues if wanted == NULL else any(_is(issue.category, wanted) for issue in issues)
     ),
 }
 

@@ -49,14 +49,15 @@ class Batcher(Generic[Item, Result]):
         while self._waiting:
             batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
             try:
-                results: Sequence[Result | Exception] = await self._flush([item for item, _ in batch])
+                results = await self._flush([item for item, _ in batch])
+                outcomes: list[tuple[asyncio.Future[Result], Result | Exception]]
+                outcomes = [(future, result) for (_, future), result in zip(batch, results, strict=True)]
             except Exception as error:  # noqa: BLE001 (it belongs to those who wait for it)
-                results = [error] * len(batch)
-            for (_, future), result in zip(batch, results, strict=True):
-                _resolve(future, result)
-        self._in_flight -= (
-            1  # here, not when the task is seen to be done: an item that comes between must start a flight
-        )
+                outcomes = [(future, error) for _, future in batch]
+            for future, outcome in outcomes:
+                _resolve(future, outcome)
+        # Here, not when the task is seen to be done: an item that comes between must start a flight.
+        self._in_flight -= 1
 
 
 def retrieve(future: "asyncio.Future[Result]") -> None:

@@ -12,6 +12,8 @@ from aiolimiter import AsyncLimiter
 from receiver.core.envelope import Message
 from receiver.core.retry import backoff
 from receiver.pipeline.batcher import Batcher
+from receiver.pipeline.pace import permitted
+from receiver.pipeline.pause import Pause
 from receiver.pipeline.station import Bells
 from receiver.pipeline.tasks import Patience, Tasks
 from receiver.sinks.base import Again, Done, Down, Never, Outcome, Sink
@@ -54,10 +56,12 @@ class SinkLane:
         self._lane = lanes.sink_lane(plan.name)
         self._lease = timedelta(seconds=plan.timeout + 2 * MARGIN)
         self._limiter = None if plan.rate is None else _limiter(plan.rate)
-        self._tasks = Tasks(plan.concurrency)
+        self._tasks = Tasks(plan.concurrency, bells.bell(self._lane).set)
         self._settle = Batcher(self._write_settled, flights=1)
         self._patience = Patience(self._lease.total_seconds())
         self._log = log.bind(sink=plan.name)
+        self._pause = Pause(database, self._lane, "sink", self._patience, self._log)
+        self._cut_off: list[Settled] = []
 
     @property
     def name(self) -> str:
@@ -66,10 +70,12 @@ class SinkLane:
 
     async def step(self) -> datetime | None:
         """Starts as many sends as there is room for."""
-        limit = self._tasks.room * self._plan.sink.batch
-        if not limit:
+        room = self._tasks.room * self._plan.sink.batch
+        if not room:
             return None  # whatever ends first rings the bell
-        limit = await self._permitted(limit)
+        limit = await permitted(self._limiter, room)
+        if not limit:
+            return self._database.now()
         taken = await self._database.write(
             outbox.take,
             self._plan.name,
@@ -88,34 +94,31 @@ class SinkLane:
         await self._tasks.stop(grace)
         self._patience.end()
         await self._settle.drained()
-
-    async def _permitted(self, most: int) -> int:
-        """How many messages the pace permits now; at least one, for which it waits."""
-        if self._limiter is None:
-            return most
-        await self._limiter.acquire()
-        permitted = 1
-        while permitted < most and self._limiter.has_capacity():
-            await self._limiter.acquire()
-            permitted += 1
-        return permitted
+        for each in self._cut_off:
+            self._settle.post(each)
+        await self._settle.drained()
+        if self._cut_off:
+            self._bells.ring(self._lane)
 
     async def _send(self, claimed: Sequence[Claimed], *, probing: bool) -> None:
+        settled = [Settled(each.id, each.claim, "pending", self._database.now(), uncounted=True) for each in claimed]
         try:
             outcomes = await self._outcomes(claimed)
             settled = [self._settled(*pair) for pair in zip(claimed, outcomes, strict=True)]
+            # The pause first: what is settled may be claimed again at once.
+            await self._heed(outcomes, probing=probing)
             await asyncio.gather(*(self._settle.put(each) for each in settled))
-            down = next((outcome for outcome in outcomes if isinstance(outcome, Down)), None)
-            if down is not None:
-                await self._pause(down)
-            elif probing:
-                await self._resume()
         except asyncio.CancelledError:
-            for each in claimed:
-                self._settle.post(Settled(each.id, each.claim, "pending", self._database.now(), uncounted=True))
+            self._cut_off += settled  # what is written back twice is fenced
             raise
-        finally:
-            self._bells.bell(self._lane).set()
+
+    async def _heed(self, outcomes: Sequence[Outcome], *, probing: bool) -> None:
+        """Pauses the sink if it is down, and ends its pause when a probe was not told so."""
+        down = next((outcome for outcome in outcomes if isinstance(outcome, Down)), None)
+        if down is not None:
+            await self._pause.begin(down.reason, lambda failures: max(_pause_of(failures), _asked(down.after)))
+        elif probing:
+            await self._pause.end()
 
     async def _outcomes(self, claimed: Sequence[Claimed]) -> Sequence[Outcome]:
         messages = [Message(each.verdict, self._source, each.replay_id or None) for each in claimed]
@@ -159,18 +162,6 @@ class SinkLane:
             event, delivery=claimed.id, evaluation_id=key, attempt=claimed.attempts, reason=reason, **more
         )
 
-    async def _pause(self, down: Down) -> None:
-        now = self._database.now()
-        failures = (await self._database.read(lanes.state, self._lane)).failures + 1
-        wait = backoff(failures, first=FIRST_WAIT, longest=LONGEST_PAUSE, spread=random.random())  # noqa: S311
-        until = now + max(wait, _asked(down.after))
-        if await self._database.write(lanes.pause, self._lane, until=until, reason=down.reason, now=now):
-            self._log.error("sink.paused", reason=down.reason, until=until.isoformat())
-
-    async def _resume(self) -> None:
-        if await self._database.write(lanes.resume, self._lane):
-            self._log.info("sink.resumed")
-
     async def _write_settled(self, settled: list[Settled]) -> Sequence[None]:
         await self._patience.wait_for(lambda: self._database.write(outbox.settle, settled))
         return [None] * len(settled)
@@ -178,6 +169,10 @@ class SinkLane:
 
 def _asked(seconds: float | None) -> timedelta:
     return timedelta(0) if seconds is None else min(timedelta(seconds=seconds), LONGEST_ASKED_WAIT)
+
+
+def _pause_of(failures: int) -> timedelta:
+    return backoff(failures, first=FIRST_WAIT, longest=LONGEST_PAUSE, spread=random.random())  # noqa: S311
 
 
 def _limiter(rate: float) -> AsyncLimiter:

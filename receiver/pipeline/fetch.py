@@ -15,6 +15,8 @@ from receiver.core.retry import backoff
 from receiver.core.routing import Route
 from receiver.core.verdict import from_tree
 from receiver.pipeline.batcher import Batcher
+from receiver.pipeline.pace import permitted
+from receiver.pipeline.pause import Pause
 from receiver.pipeline.stage import announce
 from receiver.pipeline.station import FETCHES, Bells
 from receiver.pipeline.tasks import Patience, Tasks
@@ -24,10 +26,11 @@ from receiver.store.database import Database
 from receiver.store.fetches import ClaimedFetch, FinishedFetch, SettledFetch
 from receiver.store.results import Found
 
-LEASE = timedelta(seconds=40)
-"""Twice what a GET may take, and then it is another process's turn."""
+LEASE = timedelta(seconds=60)
+"""A fetch may take two GETs, and each twenty seconds; after the lease it is another process's turn."""
 FIRST_PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=5)
+SHORTEST_PAUSE = timedelta(seconds=1)
 
 log = structlog.get_logger()
 
@@ -51,59 +54,55 @@ class FetchLane:
         self._client = client
         self._routes = routes
         self._pace = pace
+        self._sharers = 1
         self._limiter = _limiter(pace.rate)
-        self._tasks = Tasks(pace.concurrency)
+        self._tasks = Tasks(pace.concurrency, bells.bell(FETCHES).set)
         self._finish = Batcher(self._write_finished, flights=database.intake_flights, most=50)
         self._settle = Batcher(self._write_settled, flights=1, most=200)
         self._patience = Patience(LEASE.total_seconds() / 2)
+        self._pause = Pause(database, lanes.FETCH, "fetch", self._patience, log)
         self._embeds: Sequence[str] = WIDE_EMBEDS
+        self._cut_off: list[ClaimedFetch] = []
 
     def share_rate(self, processes: int) -> None:
         """Takes this process's part of the rate, when so many are alive."""
-        if self._pace.rate is not None:
+        if self._pace.rate is not None and processes != self._sharers:  # a new limiter permits a burst
+            self._sharers = processes
             self._limiter = _limiter(self._pace.rate / max(processes, 1))
 
     async def step(self) -> datetime | None:
         """Releases what was held for long enough, and starts as many fetches as there is room for."""
         room = self._tasks.room if self._client is not None else 0
-        limit = await self._permitted(room) if room else 0
+        limit = await permitted(self._limiter, room)
         taken = await self._database.write(
             fetches.take, self._routes, limit=limit, lease=LEASE, now=self._database.now(), idle=not self._tasks.busy
         )
         announce(self._bells, taken.released)
         for claimed in taken.claimed:
             self._tasks.start(self._fetch(claimed, probing=taken.probing))
-        return taken.next_moment
+        return taken.next_moment if limit or not room else self._database.now()
 
     async def stop(self, grace: float) -> None:
         """Lets what is under way end within `grace` seconds; gives back the rest."""
         await self._tasks.stop(grace)
         self._patience.end()
         await self._finish.drained()
+        # After the results, and fenced: one whose result was written in the end is left as it is.
+        for claimed in self._cut_off:
+            self._settle.post(SettledFetch(claimed, self._database.now(), None, uncounted=True))
         await self._settle.drained()
-
-    async def _permitted(self, most: int) -> int:
-        """How many fetches the rate permits now; at least one, for which it waits."""
-        if self._limiter is None:
-            return most
-        await self._limiter.acquire()
-        permitted = 1
-        while permitted < most and self._limiter.has_capacity():
-            await self._limiter.acquire()
-            permitted += 1
-        return permitted
+        if self._cut_off:
+            self._bells.ring(FETCHES)
 
     async def _fetch(self, claimed: ClaimedFetch, *, probing: bool) -> None:
         try:
             answer = await self._ask(claimed)
             if probing and not _is_lanes_own(answer):
-                await self._resume()
+                await self._pause.end()
             await self._handle(claimed, answer)
         except asyncio.CancelledError:
-            self._settle.post(SettledFetch(claimed, self._database.now(), None, uncounted=True))
+            self._cut_off.append(claimed)
             raise
-        finally:
-            self._bells.bell(FETCHES).set()
 
     async def _ask(self, claimed: ClaimedFetch) -> FetchAnswer:
         """The answer, with the widest embeds that this key may have."""
@@ -112,7 +111,7 @@ class FetchLane:
         answer = await self._client.evaluation(claimed.evaluation_id, self._embeds)
         if isinstance(answer, EmbedsRefused) and self._embeds != NARROW_EMBEDS:
             narrow = await self._client.evaluation(claimed.evaluation_id, NARROW_EMBEDS)
-            if not isinstance(narrow, EmbedsRefused | NoTree):
+            if isinstance(narrow, TreeRead) and self._embeds != NARROW_EMBEDS:
                 log.warning("fetch.embeds_narrowed", status=answer.status, embeds=NARROW_EMBEDS)
                 self._embeds = NARROW_EMBEDS
             return narrow
@@ -123,11 +122,11 @@ class FetchLane:
             case TreeRead():
                 await self._finished(claimed, answer)
             case EmbedsRefused(status=403):
-                await self._pause(claimed, answer.detail, None)
+                await self._wait(claimed, Trouble.KEY_REFUSED, answer.detail, None)
             case EmbedsRefused():
                 await self._give_up(claimed, Trouble.REFUSED)
             case NoTree(trouble=Trouble.KEY_REFUSED | Trouble.RATE_LIMITED):
-                await self._pause(claimed, answer.detail, answer.after, answer.trouble)
+                await self._wait(claimed, answer.trouble, answer.detail, answer.after)
             case NoTree():
                 await self._try_again(claimed, answer)
 
@@ -137,21 +136,10 @@ class FetchLane:
         verdict = from_tree(answer.evaluation, claimed.known)
         await self._finish.put(FinishedFetch(claimed, Found(verdict, answer.body, answer.evaluation.updated_at)))
 
-    async def _pause(
-        self, claimed: ClaimedFetch, detail: str, after: timedelta | None, trouble: Trouble = Trouble.KEY_REFUSED
-    ) -> None:
+    async def _wait(self, claimed: ClaimedFetch, trouble: Trouble, detail: str, after: timedelta | None) -> None:
         """The lane's own failure: everyone waits, and this evaluation has used up no attempt."""
-        now = self._database.now()
-        state = await self._database.read(lanes.state, lanes.FETCH)
-        wait = backoff(state.failures + 1, first=FIRST_PAUSE, longest=LONGEST_PAUSE, spread=random.random())  # noqa: S311
-        until = now + (wait if after is None else max(after, timedelta(seconds=1)))
-        if await self._database.write(lanes.pause, lanes.FETCH, until=until, reason=f"{trouble}: {detail}", now=now):
-            log.error("fetch.paused", reason=trouble, detail=detail, until=until.isoformat())
-        await self._settle.put(SettledFetch(claimed, now, trouble, uncounted=True))
-
-    async def _resume(self) -> None:
-        if await self._database.write(lanes.resume, lanes.FETCH):
-            log.info("fetch.resumed")
+        await self._pause.begin(f"{trouble}: {detail}", lambda failures: _pause_of(failures, after))
+        await self._settle.put(SettledFetch(claimed, self._database.now(), trouble, uncounted=True))
 
     async def _give_up(self, claimed: ClaimedFetch, trouble: Trouble) -> None:
         log.warning("fetch.given_up", evaluation_id=str(claimed.evaluation_id), reason=trouble)
@@ -186,6 +174,12 @@ class FetchLane:
     async def _write_settled(self, settled: list[SettledFetch]) -> Sequence[None]:
         await self._patience.wait_for(lambda: self._database.write(fetches.settle, settled, self._database.now()))
         return [None] * len(settled)
+
+
+def _pause_of(failures: int, after: timedelta | None) -> timedelta:
+    if after is not None:
+        return max(after, SHORTEST_PAUSE)
+    return backoff(failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE, spread=random.random())  # noqa: S311
 
 
 def _is_lanes_own(answer: FetchAnswer) -> bool:

@@ -24,18 +24,28 @@ class IntakeLimits:
 class Intake:
     """The queue in front of the store. `on_stored` is called after each batch that is durable."""
 
-    def __init__(self, database: Database, limits: IntakeLimits, on_stored: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        limits: IntakeLimits,
+        on_stored: Callable[[], None],
+        *,
+        longest_wait: float = LONGEST_WAIT,
+    ) -> None:
         self._database = database
         self._limits = limits
         self._on_stored = on_stored
+        self._longest_wait = longest_wait
         self._batcher = Batcher(self._store, flights=database.intake_flights, most=1000)
         self._rows = 0
         self._bytes = 0
         self._closed: StoreUnavailable | None = None
+        self._stopped = False
 
     def close_for(self, reason: StoreUnavailable | None) -> None:
-        """Turns callers away for this reason; None opens again."""
-        self._closed = reason
+        """Turns callers away for this reason; None opens again, but for one that was stopped."""
+        if not self._stopped:
+            self._closed = reason
 
     @property
     def refuses(self) -> StoreUnavailable | None:
@@ -56,11 +66,11 @@ class Intake:
         self._bytes += size
         future = self._batcher.put(arrival)
         future.add_done_callback(lambda _: self._forget(size))
+        future.add_done_callback(retrieve)  # the caller may be gone by then
         try:
-            async with asyncio.timeout(LONGEST_WAIT):
+            async with asyncio.timeout(self._longest_wait):
                 return await asyncio.shield(future)
         except TimeoutError:
-            future.add_done_callback(retrieve)
             raise StoreUnavailable("database", "the database did not answer in time") from None
 
     def _forget(self, size: int) -> None:
@@ -75,4 +85,5 @@ class Intake:
     async def stop(self) -> None:
         """Refuses what comes from now on; returns when all that was taken is stored or refused."""
         self.close_for(StoreUnavailable("stopping", "this process is stopping"))
+        self._stopped = True
         await self._batcher.drained()

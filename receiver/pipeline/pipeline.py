@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -21,10 +21,11 @@ from receiver.store.database import Database, new_id
 
 BEAT_SECONDS = 10.0
 GONE_AFTER = timedelta(seconds=35)
-STEP_GRACE = 1.0
-"""Seconds that a stage has to end the step that it is at: a claim half done would stay leased."""
 STOP_GRACE = 4.0
-"""Seconds that fetches and sends under way have to end at a stop; what has not ended is given back."""
+"""Seconds that steps, fetches and sends under way have to end at a stop. What has not ended is given back."""
+LAST_WORDS = 2.0
+"""Seconds for that, and for leaving: a database that hangs must not hold up the stop. Its leases end by themselves."""
+CLOSE_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -66,23 +67,28 @@ class Pipeline:
 
     async def stop(self) -> None:
         """In order: claim nothing more, let what is under way end, give back the rest, leave."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + STOP_GRACE
         for station in self._stations:
             station.stop()
-        await _ended([*self._tasks], grace=STEP_GRACE)
-        await asyncio.gather(self._fetch.stop(STOP_GRACE), *(lane.stop(STOP_GRACE) for lane in self._sinks))
+        await _ended(self._tasks, grace=STOP_GRACE)
         if self._beating is not None:
             await _ended([self._beating], grace=0)
         try:
-            await self._database.write(lanes.leave, self._id)
-        except StoreUnavailable:
+            async with asyncio.timeout_at(until + LAST_WORDS):
+                grace = max(until - clock(), 0)
+                await asyncio.gather(self._fetch.stop(grace), *(lane.stop(grace) for lane in self._sinks))
+                if self._beating is not None:
+                    await self._database.write(lanes.leave, self._id)
+        except (StoreUnavailable, TimeoutError):
             log.warning("pipeline.left_without_word", process=self._id)
         await self._close()
 
     async def _close(self) -> None:
-        for plan in self._plan.sinks:
-            await plan.sink.close()
+        open_ones = [plan.sink.close() for plan in self._plan.sinks]
         if self._plan.client is not None:
-            await self._plan.client.close()
+            open_ones.append(self._plan.client.close())
+        await asyncio.gather(*(_closed(each) for each in open_ones))
 
     async def _beat(self) -> None:
         while True:
@@ -99,6 +105,18 @@ class Pipeline:
                 await asyncio.sleep(BEAT_SECONDS)
             except StoreUnavailable:
                 await asyncio.sleep(UNAVAILABLE_WAIT)
+            except Exception:
+                log.exception("pipeline.beat_failed")
+                await asyncio.sleep(UNAVAILABLE_WAIT)
+
+
+async def _closed(closing: Awaitable[None]) -> None:
+    """Waits for a connection to be closed; one that cannot be is left to the end of the process."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await closing
+    except Exception:
+        log.exception("pipeline.not_closed")
 
 
 async def _ended(tasks: Sequence["asyncio.Task[None]"], *, grace: float) -> None:
@@ -125,9 +143,9 @@ class StageOnly:
     async def stop(self) -> None:
         """Ends the present step."""
         self._station.stop()
-        await _ended(self._tasks, grace=STEP_GRACE)
+        await _ended(self._tasks, grace=STOP_GRACE)
         if self._plan.client is not None:
-            await self._plan.client.close()
+            await _closed(self._plan.client.close())
 
 
 def stage_station(database: Database, bells: Bells, plan: PipelinePlan) -> Station:

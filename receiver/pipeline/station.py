@@ -64,12 +64,15 @@ class Bells:
     async def _ring_others(self) -> None:
         while True:
             await self._has_to_ring.wait()
-            self._has_to_ring.clear()
-            names, self._to_ring = self._to_ring, set()
-            for name in names:
-                with suppress(StoreUnavailable):  # their poll will find it
-                    await self._database.ring(name)
+            await self.flush()
             await asyncio.sleep(SHORTEST_RING)
+
+    async def flush(self) -> None:
+        """Rings for others what was not rung yet."""
+        self._has_to_ring.clear()
+        while self._to_ring:
+            with suppress(StoreUnavailable):  # their poll will find it
+                await self._database.ring(self._to_ring.pop())
 
 
 class Station:

@@ -11,15 +11,21 @@ from receiver.errors import StoreUnavailable
 
 T = TypeVar("T")
 PAUSE_BETWEEN = 0.5
+CANCEL_SECONDS = 2.0
+"""How long a task that was cancelled is waited for: a library that holds on must not hold up the stop."""
 
 log = structlog.get_logger()
 
 
 class Tasks:
-    """At most `most` at once. What a task raises goes to the log: its work is leased, and comes again when the lease ends."""
+    """At most `most` at once. What a task raises goes to the log: its work is leased, and comes again when the lease ends.
 
-    def __init__(self, most: int) -> None:
+    `ended` is called after each, when there is room for another. Not by the work itself: it is counted until it has returned.
+    """
+
+    def __init__(self, most: int, ended: Callable[[], None]) -> None:
         self._most = most
+        self._on_end = ended
         self._running: set[asyncio.Task[None]] = set()
 
     @property
@@ -42,6 +48,7 @@ class Tasks:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("pipeline.task_failed", exc_info=error)
+        self._on_end()
 
     async def stop(self, grace: float) -> None:
         """Waits `grace` seconds for what runs, then cancels it and waits for that."""
@@ -50,7 +57,7 @@ class Tasks:
         for task in self._running:
             task.cancel()
         if self._running:
-            await asyncio.wait(self._running)
+            await asyncio.wait(self._running, timeout=CANCEL_SECONDS)
 
 
 class Patience:

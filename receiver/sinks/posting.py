@@ -51,8 +51,9 @@ def web_address(address: SecretStr) -> SecretStr:
 def _is_web_address(text: str) -> bool:
     """Whether the client and the standard library agree that it is one: each passes over mistakes that the other sees."""
     try:
-        url, parts = URL(text), urlsplit(text)
-        return url.scheme in ("http", "https") and bool(url.host) and parts.port != 0
+        url, port = URL(text), urlsplit(text).port
+        url.raw_host.decode("ascii").encode("idna")  # as the resolver does, which cannot say so in time
+        return url.scheme in ("http", "https") and bool(url.host) and port != 0
     except (ValueError, InvalidURL):
         return False
 

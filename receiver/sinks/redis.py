@@ -66,7 +66,10 @@ _CODE = re.compile(r"\b(" + "|".join(_TROUBLES) + r")\b")
 def _redis_address(address: SecretStr) -> SecretStr:
     parts = _split(address)
     if parts is None or parts.scheme not in ("redis", "rediss") or not parts.hostname:
-        raise ValueError("must be redis:// or rediss:// (TLS), then [user:password@]host[:port][/database number]")
+        raise ValueError(
+            "must be redis:// or rediss:// (TLS), then [user:password@]host[:port][/database number]; "
+            "in a password, anything but letters, digits and -._~ is written as %XX"
+        )
     if not re.fullmatch(r"/?|/\d+", parts.path):
         raise ValueError("after the host there must be nothing or the number of a database, as in /0")
     unknown = parse_qs(parts.query, keep_blank_values=True).keys() - TLS_FILES
@@ -76,13 +79,14 @@ def _redis_address(address: SecretStr) -> SecretStr:
 
 
 def _split(address: SecretStr) -> SplitResult | None:
-    """The parts, or None where there are none to be had (urlsplit checks the port when it is asked for)."""
+    """The parts, or None where there are none to be had."""
     try:
         parts = urlsplit(address.get_secret_value())
-        _ = parts.port
+        # Neither is looked at before it is asked for, or connected to.
+        usable = parts.port != 0 and (parts.hostname or "").encode("idna")
     except ValueError:
         return None
-    return parts
+    return parts if usable else None
 
 
 class RedisOptions(SinkOptions):

@@ -1,13 +1,14 @@
 """`DATABASE_URL` in the forms that people write, made into what the drivers take. The only place that does."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 Kind = Literal["sqlite", "postgresql"]
 
-_SSL = "sslmode"
+_LIBPQ_ONLY = ("channel_binding", "connect_timeout", "gssencmode", "keepalives")
+"""Options that libpq knows and asyncpg would hand to the server, which refuses them. The service has its own timeouts."""
 
 
 def read_address(text: str) -> tuple[Kind, URL]:
@@ -16,20 +17,22 @@ def read_address(text: str) -> tuple[Kind, URL]:
     Raises ValueError, which does not show the address (it may hold a password).
     """
     try:
-        address = make_url(text.replace("postgres://", "postgresql://", 1))
-    except ArgumentError:
+        address = make_url(text)
+    except (ArgumentError, ValueError):  # the second for a port that is no number, which may be part of a password
         raise ValueError("must be sqlite:///PATH or postgresql://USER@HOST/NAME") from None
     backend = address.drivername.partition("+")[0]
-    if backend == "sqlite" and address.database and address.database != ":memory:":
+    if backend == "sqlite" and not address.host and address.database and address.database != ":memory:":
         return "sqlite", address.set(drivername="sqlite")
-    if backend == "postgresql":
+    if backend in ("postgresql", "postgres"):
         return "postgresql", _for_asyncpg(address)
     raise ValueError("must be sqlite:///PATH (a file) or postgresql://USER@HOST/NAME")
 
 
 def _for_asyncpg(address: URL) -> URL:
-    """libpq's `sslmode` is asyncpg's `ssl`, with the same words; its other options go through as they are."""
-    options: dict[str, Any] = dict(address.query)
-    if _SSL in options:
-        options["ssl"] = options.pop(_SSL)
-    return address.set(drivername="postgresql+asyncpg", query=options)
+    """With the options that asyncpg reads out of an address by itself: libpq's `sslmode`, `sslrootcert` and others."""
+    return address.set(drivername="postgresql+asyncpg").difference_update_query(_LIBPQ_ONLY)
+
+
+def driver_address(address: URL) -> str:
+    """The address as asyncpg itself takes it, password included."""
+    return address.set(drivername="postgresql").render_as_string(hide_password=False)

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, Select, Table, func, select
+from sqlalchemy import Connection, Select, Table, and_, case, exists, func, or_, select
 
+from receiver.store.lanes import troubled
 from receiver.store.outbox import STATES
-from receiver.store.tables import deliveries, events, fetches, lanes, revisions, set_aside, verdicts
+from receiver.store.tables import deliveries, events, fetches, revisions, set_aside, verdicts
 
 PAGE = 1000
 
@@ -28,7 +29,10 @@ class SinkBooks(NamedTuple):
 
 
 class Books(NamedTuple):
-    """The whole account. `exceptions` names what does not add up and what will not go on by itself, a line each."""
+    """The whole account. `exceptions` names what does not add up and what will not go on by itself, a line each.
+
+    `unaccounted` is how many of those lines name something that is missing.
+    """
 
     events: int
     evaluations: int
@@ -37,39 +41,37 @@ class Books(NamedTuple):
     quarantined: int
     sinks: list[SinkBooks]
     exceptions: list[str]
+    unaccounted: int
 
     @property
     def adds_up(self) -> bool:
         """Whether nothing is unaccounted for."""
-        return self.evaluations == self.verdicts + self.waiting and all(sink.adds_up for sink in self.sinks)
+        agree = self.evaluations == self.verdicts + self.waiting and all(sink.adds_up for sink in self.sinks)
+        return agree and not self.unaccounted
 
 
 def audit(conn: Connection, sinks: Sequence[str]) -> Books:
     """The account as it stands. `sinks` are those configured now."""
-    exceptions: list[str] = []
     event_count, evaluation_count = _events(conn)
-    released = _count(conn, select(func.count()).select_from(verdicts).where(verdicts.c.revision > 0))
     waiting, lost = _waiting(conn)
-    exceptions += [f"evaluation {key}: its event is stored, but neither a verdict nor a fetch" for key in lost]
-    quarantined = _count(
-        conn,
-        select(func.count())
-        .select_from(set_aside)
-        .where(set_aside.c.kind == "quarantined", set_aside.c.state == "kept"),
-    )
+    missing = [f"evaluation {key}: its event is stored, but neither a verdict nor a fetch" for key in lost]
+    missing += [f"evaluation {key}: its verdict is stored, but no event" for key in conn.scalars(_eventless())]
+    missing += _undelivered(conn)
     books = _sinks(conn)
-    exceptions += list(_undelivered(conn))
-    for sink in books:
-        unended = sink.by_state["pending"] + sink.by_state["leased"]
-        if sink.sink not in sinks and unended:
-            exceptions.append(f"sink {sink.sink}: is not configured any more, {unended} deliveries wait for it")
-        if sink.by_state["dead"]:
-            exceptions.append(f"sink {sink.sink}: {sink.by_state['dead']} dead letters")
-    exceptions += [
-        f"{name.replace(':', ' ')}: paused, {reason}"
-        for name, reason in conn.execute(select(lanes.c.name, lanes.c.reason).where(lanes.c.failures > 0))
-    ]
-    return Books(event_count, evaluation_count, released, waiting, quarantined, books, exceptions)
+    return Books(
+        events=event_count,
+        evaluations=evaluation_count,
+        verdicts=_count(conn, select(verdicts.c.evaluation_id).where(verdicts.c.revision > 0, _HAS_EVENT)),
+        waiting=waiting,
+        quarantined=_count(conn, select(set_aside.c.sha256).where(*_IN_QUARANTINE)),
+        sinks=books,
+        exceptions=[*missing, *_stuck(books, sinks), *_paused(conn)],
+        unaccounted=len(missing),
+    )
+
+
+_HAS_EVENT = exists().where(events.c.evaluation_id == verdicts.c.evaluation_id)
+_IN_QUARANTINE = (set_aside.c.kind == "quarantined", set_aside.c.state == "kept")
 
 
 def _events(conn: Connection) -> tuple[int, int]:
@@ -78,22 +80,36 @@ def _events(conn: Connection) -> tuple[int, int]:
 
 
 def _waiting(conn: Connection) -> tuple[int, list[UUID]]:
-    """Evaluations without a released verdict: those that go on by themselves, and the ids of those that do not."""
-    waiting = 0
-    lost = []
+    """Evaluations without a released verdict: how many go on by themselves, and the ids of those that do not."""
+    is_fetched = and_(verdicts.c.revision == 0, or_(fetches.c.due_at.is_not(None), fetches.c.hold_until.is_not(None)))
+    goes_on = func.max(case((or_(events.c.waiting, is_fetched), 1), else_=0))
     unreleased = (
-        select(events.c.evaluation_id, events.c.waiting, fetches.c.due_at, fetches.c.hold_until)
+        select(events.c.evaluation_id)
         .outerjoin(verdicts, verdicts.c.evaluation_id == events.c.evaluation_id)
         .outerjoin(fetches, fetches.c.evaluation_id == events.c.evaluation_id)
-        .where((verdicts.c.revision == 0) | verdicts.c.revision.is_(None))
+        .where(or_(verdicts.c.revision == 0, verdicts.c.revision.is_(None)))
+        .group_by(events.c.evaluation_id)
     )
-    goes_on: dict[UUID, bool] = {}
-    for key, is_waiting, due_at, hold_until in conn.execute(unreleased):
-        goes_on[key] = goes_on.get(key, False) or is_waiting or due_at is not None or hold_until is not None
-    for key, it_does in goes_on.items():
-        waiting += it_does
-        lost += [] if it_does else [key]
-    return waiting, lost
+    return _count(conn, unreleased.having(goes_on == 1)), list(conn.scalars(unreleased.having(goes_on == 0)))
+
+
+def _eventless() -> Select[tuple[UUID]]:
+    return select(verdicts.c.evaluation_id).where(~_HAS_EVENT)
+
+
+def _stuck(books: Sequence[SinkBooks], configured: Sequence[str]) -> Iterator[str]:
+    """What will not be delivered unless somebody sees to it."""
+    for sink in books:
+        unended = sink.by_state["pending"] + sink.by_state["leased"]
+        if sink.sink not in configured and unended:
+            yield f"sink {sink.sink}: is not configured any more, {unended} deliveries wait for it"
+        if sink.by_state["dead"]:
+            yield f"sink {sink.sink}: {sink.by_state['dead']} dead letters"
+
+
+def _paused(conn: Connection) -> Iterator[str]:
+    for lane in troubled(conn):
+        yield f"{lane.name.replace(':', ' ')}: paused, {lane.reason}"
 
 
 def _sinks(conn: Connection) -> list[SinkBooks]:
@@ -157,4 +173,4 @@ def _chunks(items: Iterator[Any]) -> Iterator[list[Any]]:
 
 
 def _count(conn: Connection, query: Select[Any]) -> int:
-    return int(conn.execute(query).scalar_one())
+    return int(conn.execute(select(func.count()).select_from(query.subquery())).scalar_one())

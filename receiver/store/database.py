@@ -65,8 +65,9 @@ class Database(ABC):
 
     @abstractmethod
     def take_pipeline(self) -> bool:
-        """Makes this process the one that may run the pipeline, where only one may. Raises `PipelineTaken`.
+        """Makes this process the one that may run the pipeline, where only one may.
 
+        Raises `PipelineTaken`, and `SettingsError` where the database's folder is not there or cannot be written.
         Returns whether it is alone, so that whatever is leased was leased by a process that is gone.
         """
 

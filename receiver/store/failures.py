@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from receiver.errors import StoreUnavailable
 
@@ -18,7 +19,12 @@ _POSTGRES_DISK = ("53100", "58030")
 _POSTGRES_SCHEMA = ("42P01", "42703", "3F000")
 _POSTGRES_AGAIN = ("40001", "40P01")
 
-_Unreachable = (OSError, TimeoutError, asyncpg.InterfaceError)
+_POSTGRES_OURS = ("22", "23", "42")
+"""Classes of errors that wrong data or a wrong statement make."""
+_POSTGRES_NO_RIGHT = "42501"
+_SQLITE_OURS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
+
+_Unreachable = (OSError, TimeoutError, asyncpg.InterfaceError, PoolTimeout)
 
 
 def is_passing_conflict(error: DBAPIError) -> bool:
@@ -41,17 +47,17 @@ def translated() -> Iterator[None]:
         if unavailable is None:
             raise
         raise unavailable from error
-    except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+    except _SQLITE_OURS:
+        raise
+    except sqlite3.Error as error:
         raise _of_sqlite(error) from error
     except _Unreachable as error:
         raise StoreUnavailable("database", f"the database cannot be reached ({type(error).__name__})") from error
-    except SQLAlchemyError as error:
-        raise StoreUnavailable("database", f"the database gave no connection ({type(error).__name__})") from error
 
 
 def _unavailable(error: DBAPIError) -> StoreUnavailable | None:
     original = error.orig
-    if isinstance(original, sqlite3.IntegrityError):
+    if isinstance(original, _SQLITE_OURS):
         return None
     if isinstance(original, sqlite3.Error):
         return _of_sqlite(original)
@@ -60,7 +66,7 @@ def _unavailable(error: DBAPIError) -> StoreUnavailable | None:
         return StoreUnavailable("disk", "PostgreSQL's disk is full or failing")
     if state in _POSTGRES_SCHEMA:
         return StoreUnavailable("schema", "the database is not migrated: run `receiver db upgrade`")
-    if state[:2] in ("22", "23", "42"):  # wrong data or a wrong statement: ours to mend, trying again is no use
+    if state[:2] in _POSTGRES_OURS and state != _POSTGRES_NO_RIGHT:  # ours to mend: trying again is no use
         return None
     return StoreUnavailable("database", f"PostgreSQL cannot be used just now ({state or type(original).__name__})")
 

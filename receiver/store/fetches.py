@@ -78,15 +78,33 @@ def finish(
     conn: Connection, finished: Sequence[FinishedFetch], routes: Sequence[Route], now: datetime
 ) -> list[Released]:
     """Releases what fetches brought. One whose lease was lost changes nothing."""
-    held = select(fetches.c.evaluation_id, fetches.c.claim).where(
-        fetches.c.leased, fetches.c.evaluation_id.in_([each.claimed.evaluation_id for each in finished])
-    )
-    claims = {(key, number) for key, number in conn.execute(held.order_by(fetches.c.evaluation_id).with_for_update())}
-    still_ours = [each for each in finished if (each.claimed.evaluation_id, each.claimed.claim) in claims]
-    released = release(conn, [each.found for each in still_ours], routes, now)
-    if still_ours:
-        _end(conn, [(each.claimed, None, None, False) for each in still_ours], now)
-        _no_longer_held(conn, [each.claimed.evaluation_id for each in still_ours])
+    leases = _leases(conn, [each.claimed.evaluation_id for each in finished])
+    still_ours = [each for each in finished if _key(each.claimed) in leases]
+    return _end_with(conn, [(each.claimed, each.found, None) for each in still_ours], routes, now)
+
+
+def _leases(conn: Connection, ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
+    """Which claims on these are in force; they stay so until this transaction ends."""
+    held = select(fetches.c.evaluation_id, fetches.c.claim).where(fetches.c.leased, fetches.c.evaluation_id.in_(ids))
+    return {(key, number) for key, number in conn.execute(held.order_by(fetches.c.evaluation_id).with_for_update())}
+
+
+def _key(claimed: ClaimedFetch) -> tuple[UUID, int]:
+    return claimed.evaluation_id, claimed.claim
+
+
+def _end_with(
+    conn: Connection,
+    ended: Sequence[tuple[ClaimedFetch, Found, str | None]],
+    routes: Sequence[Route],
+    now: datetime,
+) -> list[Released]:
+    """Releases results and ends their leases."""
+    if not ended:
+        return []
+    released = release(conn, [found for _, found, _ in ended], routes, now)
+    _end(conn, [(claimed, None, error, False) for claimed, _, error in ended], now)
+    _no_longer_held(conn, [claimed.evaluation_id for claimed, _, _ in ended])
     return released
 
 
@@ -107,7 +125,7 @@ def _end(
     rows = [
         {"key": it.evaluation_id, "number": it.claim, "seen": it.asked, "now": now}
         | {"then": due_at, "back": int(uncounted), "error": error}
-        for it, due_at, error, uncounted in ended
+        for it, due_at, error, uncounted in sorted(ended, key=lambda each: each[0].evaluation_id)
     ]
     conn.execute(statement, rows)
 
@@ -143,10 +161,10 @@ def release_held(conn: Connection, routes: Sequence[Route], *, limit: int, now: 
 def give_up(
     conn: Connection, claimed: ClaimedFetch, error: str, routes: Sequence[Route], now: datetime
 ) -> list[Released]:
-    """Ends the tries for good; a verdict that is still held goes out without its tree."""
-    _end(conn, [(claimed, None, error, False)], now)
-    _no_longer_held(conn, [claimed.evaluation_id])
-    return release(conn, [Found(without_tree(claimed.known, error))], routes, now)
+    """Ends the tries for good; a verdict that is still held goes out without its tree. A lost lease changes nothing."""
+    if _key(claimed) not in _leases(conn, [claimed.evaluation_id]):
+        return []
+    return _end_with(conn, [(claimed, Found(without_tree(claimed.known, error)), error)], routes, now)
 
 
 class TakenFetches(NamedTuple):

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from sqlalchemy import Boolean, ColumnElement, and_, exists, not_, or_, true
+from sqlalchemy import Boolean, ColumnElement, and_, exists, func, not_, or_, true
 
-from receiver.core.matching import NULL, WORDS, Comparison, Filter
-from receiver.store.intake import LONGEST_INDEXED
+from receiver.core.matching import NULL, WORDS, Comparison, Filter, compared
 from receiver.store.tables import issues, verdicts
 
 
@@ -28,18 +27,18 @@ def _is(column: ColumnElement[Any], wanted: str) -> ColumnElement[bool]:
         return column.is_(None)
     if isinstance(column.type, Boolean):
         return column.is_(wanted == "true")
-    # A value longer than the column keeps can match nothing: its column holds only the beginning.
-    return column == wanted if len(wanted) <= LONGEST_INDEXED else not_(true())
+    return column == compared(wanted)
 
 
 def _has_issue(category: str) -> ColumnElement[bool]:
     of_this = exists().where(issues.c.evaluation_id == verdicts.c.evaluation_id)
-    return not_(of_this) if category == NULL else of_this.where(issues.c.category == category)
+    return not_(of_this) if category == NULL else of_this.where(issues.c.category == compared(category))
 
 
 _CONDITIONS: Final[Mapping[Comparison, Callable[[ColumnElement[Any], Any], ColumnElement[bool]]]] = {
     Comparison.IS: _is,
-    Comparison.STARTS: lambda column, wanted: column.startswith(wanted, autoescape=True),
+    # Not LIKE: on SQLite it passes over case, and takes no long pattern.
+    Comparison.STARTS: lambda column, wanted: func.substr(column, 1, len(compared(wanted))) == compared(wanted),
     Comparison.AT_LEAST: lambda column, wanted: column >= wanted,
     Comparison.AT_MOST: lambda column, wanted: column <= wanted,
 }

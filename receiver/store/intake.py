@@ -17,6 +17,7 @@ from sqlalchemy import Connection, bindparam, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from receiver.core.lenient import without_nul
+from receiver.core.matching import compared
 from receiver.core.verdict import Origin
 from receiver.store.tables import events, other_bodies, set_aside
 from receiver.store.types import moment_text
@@ -30,10 +31,6 @@ _POSTGRES_INSERT = (
     " FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])"
     " ON CONFLICT DO NOTHING RETURNING evaluation_id, event"
 )
-
-
-LONGEST_INDEXED = 255
-"""PostgreSQL's indexes take no longer text than about 2,700 bytes; Runflow's own limit for labels is 255 characters."""
 
 
 class EventArrival(NamedTuple):
@@ -160,8 +157,8 @@ def _set_aside(conn: Connection, arrivals: Sequence[OtherArrival]) -> None:
 
 
 def clip(text: str | None) -> str | None:
-    """As much as an indexed column can hold, without U+0000, which PostgreSQL's text cannot."""
-    return None if text is None else without_nul(text[:LONGEST_INDEXED])
+    """As much as filters look at and an indexed column can hold, without U+0000, which PostgreSQL's text cannot."""
+    return None if text is None else without_nul(compared(text))
 
 
 def upsert(conn: Connection) -> type[postgresql.Insert] | type[sqlite.Insert]:

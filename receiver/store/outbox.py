@@ -94,7 +94,7 @@ def settle(conn: Connection, settled: Sequence[Settled]) -> None:
     rows: list[dict[str, Any]] = [
         {"key": it.id, "number": it.claim, "now_is": it.state, "due": it.due_at, "ended": it.ended_at}
         | {"back": int(it.uncounted), "remote": it.remote_id, "error": it.error}
-        for it in sorted(settled)
+        for it in sorted(settled, key=lambda each: (each.id, each.claim))
     ]
     conn.execute(statement, rows)
 

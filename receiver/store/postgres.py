@@ -13,7 +13,9 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from receiver.errors import StoreUnavailable
 from receiver.store import intake
+from receiver.store.address import driver_address
 from receiver.store.database import Clock, Database, P, T, system_clock
 from receiver.store.failures import is_lost_connection, is_passing_conflict, translated
 
@@ -46,12 +48,17 @@ class PostgresDatabase(Database):
         # The intake has connections of its own, so that no slow query can take the last one from it.
         self._intake = _engine(address, connections=INTAKE_FLIGHTS, pooler=pooler)
         self._other = _engine(address, connections=CONNECTIONS, pooler=pooler)
+        # As on SQLite, what is read in one transaction is of one moment: the audit compares what it counts.
+        self._reading = self._other.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._running = 0
+        self._closing = False
+        self._ended = asyncio.Event()
 
     def now(self) -> datetime:
         return self._clock() + self._ahead
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._run(self._other, lambda conn: fn(conn, *args, **kwargs))
+        return await self._run(self._reading, lambda conn: fn(conn, *args, **kwargs))
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._run(self._other, lambda conn: fn(conn, *args, **kwargs))
@@ -85,7 +92,7 @@ class PostgresDatabase(Database):
 
     async def _listen_once(self, heard: Callable[[str], None]) -> None:
         """Until the connection ends."""
-        conn = await asyncpg.connect(**_driver_options(self._address), timeout=CONNECT_SECONDS)
+        conn = await asyncpg.connect(driver_address(self._address), timeout=CONNECT_SECONDS)
         ended = asyncio.Event()
         try:
             conn.add_termination_listener(lambda _: ended.set())
@@ -98,10 +105,24 @@ class PostgresDatabase(Database):
         return False  # any number of processes share the work
 
     async def close(self) -> None:
+        self._closing = True
+        if self._running:
+            await self._ended.wait()
         await self._intake.dispose()
         await self._other.dispose()
 
     async def _run(self, engine: AsyncEngine, fn: Callable[[Connection], T]) -> T:
+        if self._closing:  # a connection opened now would never be closed
+            raise StoreUnavailable("stopping", "the store is closed")
+        self._running += 1
+        try:
+            return await self._transaction(engine, fn)
+        finally:
+            self._running -= 1
+            if self._closing and not self._running:
+                self._ended.set()
+
+    async def _transaction(self, engine: AsyncEngine, fn: Callable[[Connection], T]) -> T:
         with translated():
             for attempt in range(1, TRIES + 1):
                 try:
@@ -117,9 +138,9 @@ class PostgresDatabase(Database):
         """How far the server's clock is ahead of this machine's, so that all processes mean the same by now."""
         elapsed = asyncio.get_running_loop().time()
         if self._measured_at is None or elapsed - self._measured_at > CLOCK_SECONDS:
-            self._measured_at = elapsed
             theirs = (await conn.execute(text("SELECT clock_timestamp()"))).scalar_one()
             self._ahead = theirs - system_clock()
+            self._measured_at = elapsed
 
 
 def _was_stale(error: DBAPIError, attempt: int) -> bool:
@@ -129,6 +150,7 @@ def _was_stale(error: DBAPIError, attempt: int) -> bool:
 
 def _engine(address: URL, *, connections: int, pooler: bool) -> AsyncEngine:
     options: dict[str, Any] = {
+        "dsn": driver_address(address),
         "timeout": CONNECT_SECONDS,
         "command_timeout": STATEMENT_SECONDS,
         "server_settings": {"application_name": "runflow-receiver"},
@@ -141,16 +163,13 @@ def _engine(address: URL, *, connections: int, pooler: bool) -> AsyncEngine:
             "prepared_statement_name_func": _unnamed,
         }
     return create_async_engine(
-        address, connect_args=options, pool_size=connections, max_overflow=0, pool_timeout=CONNECT_SECONDS
+        "postgresql+asyncpg://",
+        connect_args=options,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=CONNECT_SECONDS,
     )
 
 
 def _unnamed() -> str:
     return ""
-
-
-def _driver_options(address: URL) -> dict[str, Any]:
-    """What asyncpg itself takes, for the connection that listens."""
-    plain = address.set(drivername="postgresql")
-    options: dict[str, Any] = {"dsn": plain.set(query={}).render_as_string(hide_password=False)}
-    return options | {name: value for name, value in address.query.items() if name == "ssl"}

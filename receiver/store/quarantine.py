@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from sqlalchemy import Connection, Row, select, update
 
 from receiver.core.callback import EvaluationEvent, OtherEvent, origin_of, understand
-from receiver.store.intake import EventArrival, accept
+from receiver.store.intake import EventArrival, accept, clip
 from receiver.store.tables import set_aside
 
 Kind = Literal["ignored", "quarantined"]
@@ -46,7 +46,7 @@ def find(conn: Connection, beginning: str) -> list[Kept]:
 
 
 def retry(conn: Connection, ids: Sequence[str], now: datetime) -> list[Kept]:
-    """Reads each body again, with what this program understands today; returns those that went on as events."""
+    """Reads each body that is kept once more, with what this program understands today; returns those that became events."""
     understood = []
     for kept in _by_ids(conn, ids):
         meaning = understand(kept.body)
@@ -55,7 +55,7 @@ def retry(conn: Connection, ids: Sequence[str], now: datetime) -> list[Kept]:
             accept(conn, [EventArrival(meaning.evaluation_id, meaning.event, *arrival)])
             understood.append(kept)
         elif isinstance(meaning, OtherEvent):
-            _change(conn, [kept.id], {"kind": "ignored", "event": meaning.event, "why": None})
+            _change(conn, [kept.id], {"kind": "ignored", "event": clip(meaning.event), "why": None})
     _change(conn, [kept.id for kept in understood], {"state": "retried"})
     return understood
 
@@ -67,7 +67,8 @@ def discard(conn: Connection, ids: Sequence[str]) -> int:
 
 def _by_ids(conn: Connection, ids: Sequence[str]) -> list[Kept]:
     digests = [bytes.fromhex(each) for each in ids]
-    return [_kept(row) for row in conn.execute(select(set_aside).where(set_aside.c.sha256.in_(digests)))]
+    query = select(set_aside).where(set_aside.c.sha256.in_(digests), set_aside.c.state == "kept")
+    return [_kept(row) for row in conn.execute(query)]
 
 
 def _change(conn: Connection, ids: Sequence[str], values: dict[str, object]) -> int:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, literal, select, tuple_
 
 from receiver.core.evaluation import embedded
 from receiver.core.lenient import read_json
@@ -46,8 +46,6 @@ def page(
 
 
 def _bound(column: Any, after: Position) -> Sequence[Any]:
-    from sqlalchemy import literal
-
     return literal(after.at, column.type), literal(after.evaluation_id, verdicts.c.evaluation_id.type)
 
 

@@ -1,6 +1,6 @@
 """Releasing results: the verdict, its tree as rows, and one delivery for each sink it is due to, in one transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -37,13 +37,14 @@ def release(conn: Connection, found: Sequence[Found], routes: Sequence[Route], n
     if not found:
         return []
     stored = _stored(conn, [each.verdict.evaluation_id for each in found])
-    batch = _Batch(now)
+    given_before = _given_before(conn, list(stored.values()))
+    batch = _Batch(now, routes)
     released = []
     for each in found:
         before = stored[each.verdict.evaluation_id]
         if _is_older(each, before):
             continue
-        released.append(batch.add(each, before, routes))
+        released.append(batch.add(each, before, given_before[each.verdict.evaluation_id]))
     batch.write(conn)
     return released
 
@@ -57,6 +58,16 @@ def _stored(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, Row[Any]]:
         .with_for_update()
     )
     return {row.evaluation_id: row for row in conn.execute(query)}
+
+
+def _given_before(conn: Connection, stored: Sequence[Row[Any]]) -> dict[UUID, set[str]]:
+    """The sinks that any earlier revision was due to."""
+    given: dict[UUID, set[str]] = {row.evaluation_id: set(orjson.loads(row.due_to)) for row in stored}
+    revised = [row.evaluation_id for row in stored if row.revision > 1]
+    earlier = select(revisions.c.evaluation_id, revisions.c.due_to).where(revisions.c.evaluation_id.in_(revised))
+    for key, sinks in conn.execute(earlier) if revised else ():
+        given[key].update(orjson.loads(sinks))
+    return given
 
 
 def _is_older(found: Found, before: Row[Any]) -> bool:
@@ -73,8 +84,9 @@ def _is_older(found: Found, before: Row[Any]) -> bool:
 class _Batch:
     """The rows of several results, table by table, so that each table costs one statement."""
 
-    def __init__(self, now: datetime) -> None:
+    def __init__(self, now: datetime, routes: Sequence[Route]) -> None:
         self._now = now
+        self._routes = routes
         self._superseded: list[dict[str, Any]] = []
         self._verdicts: list[dict[str, Any]] = []
         self._trees: list[dict[str, Any]] = []
@@ -82,11 +94,10 @@ class _Batch:
         self._children: dict[Table, list[dict[str, Any]]] = {table: [] for table in _CHILDREN}
         self._deliveries: list[dict[str, Any]] = []
 
-    def add(self, found: Found, before: Row[Any], routes: Sequence[Route]) -> Released:
+    def add(self, found: Found, before: Row[Any], given_before: Collection[str]) -> Released:
         verdict = revise(Verdict.model_validate_json(before.document), found.verdict)
-        given_before: list[str] = orjson.loads(before.due_to)
         is_new = verdict.revision != before.revision
-        sinks = due_to(routes, verdict, given_before) if is_new else []
+        sinks = due_to(self._routes, verdict, given_before) if is_new else []
         if is_new and before.revision > 0:
             self._superseded.append(before._asdict())
         self._verdicts.append(

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, Concatenate, TextIO
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
-from receiver.errors import PipelineTaken, StoreUnavailable
+from receiver.errors import PipelineTaken, SettingsError, StoreUnavailable
 from receiver.store import intake
 from receiver.store.database import Clock, Database, P, T, system_clock
 from receiver.store.failures import translated
@@ -43,11 +42,14 @@ class SqliteDatabase(Database):
         self._reading = _engine(path, connections=READERS, begin="BEGIN", read_only=True)
         self._writer = _Writer(path)
         self._lock: TextIO | None = None
+        self._closing = False
 
     def now(self) -> datetime:
         return self._clock()
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._closing:
+            raise StoreUnavailable("stopping", "the store is closed")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._read, lambda conn: fn(conn, *args, **kwargs))
 
@@ -76,7 +78,13 @@ class SqliteDatabase(Database):
         return False
 
     def take_pipeline(self) -> bool:
-        lock = Path(f"{self.path}.pipeline").open("a")  # noqa: SIM115 (held open, and so locked, until `close`)
+        try:
+            lock = Path(f"{self.path}.pipeline").open("a")  # noqa: SIM115 (held open, and so locked, until `close`)
+        except OSError as error:
+            raise SettingsError(
+                f"DATABASE_URL: cannot make {self.path}.pipeline ({error.strerror});"
+                " name a file in a folder that is there and can be written"
+            ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -89,11 +97,12 @@ class SqliteDatabase(Database):
         return True
 
     async def close(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
+        self._closing = True
         await asyncio.to_thread(self._writer.close)
         await asyncio.to_thread(self._readers.shutdown)
         self._reading.dispose()
+        if self._lock is not None:  # last, so that no other process runs the pipeline before all is written
+            self._lock.close()
 
 
 class _Writer:
@@ -153,16 +162,20 @@ class _Writer:
 
 
 def _attempt(conn: Connection, work: _Work, *, alone: bool) -> tuple[Any, Exception | None]:
-    """One work of a group. Its own error undoes it alone; an error of the database undoes the whole group."""
+    """One work of a group. Its own error undoes it alone; when the database cannot be used, the whole group is undone."""
     if alone:
         return work(conn), None
+    savepoint = conn.begin_nested()
     try:
-        with conn.begin_nested():
-            return work(conn), None
-    except OperationalError:
-        raise
+        with translated():
+            result = work(conn)
+    except StoreUnavailable:
+        raise  # SQLite may have undone everything already, savepoints included
     except Exception as error:  # noqa: BLE001 (as above)
+        savepoint.rollback()
         return None, error
+    savepoint.commit()
+    return result, None
 
 
 def _engine(path: str, *, connections: int, begin: str, read_only: bool) -> Engine:

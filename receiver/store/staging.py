@@ -54,27 +54,21 @@ def stage(
     waiting = _take(conn, limit)
     if not waiting:
         return StageResult(0, 0, [])
-    known = set(_ids_of_verdicts(conn, {each.evaluation_id for each in waiting}))
     first: dict[UUID, Staged] = {}
-    asked_again = []
+    later = []
     for each in waiting:
         staged = plan(each)
-        if each.evaluation_id in known or each.evaluation_id in first:
-            asked_again += [each.evaluation_id] if staged.to_fetch else []
-        else:
-            first[each.evaluation_id] = staged
-    if first:
-        pending = [
-            staged.verdict.model_copy(update={"tree": "pending", "tree_reason": None}) for staged in first.values()
-        ]
-        conn.execute(
-            insert(verdicts), [row_of(verdict) | {"due_to": "[]", "tree_updated_at": None} for verdict in pending]
-        )
-    to_fetch = [(key, staged.hold_until) for key, staged in first.items() if staged.to_fetch]
+        if first.setdefault(each.evaluation_id, staged) is not staged:
+            later.append(staged)
+    inserted = _insert_pending(conn, [staged.verdict for staged in first.values()])
+    new = [staged for key, staged in first.items() if key in inserted]
+    later += [staged for key, staged in first.items() if key not in inserted]
+    to_fetch = [(staged.verdict.evaluation_id, staged.hold_until) for staged in new if staged.to_fetch]
     _ask(conn, to_fetch, now)
-    for evaluation_id in sorted(set(asked_again)):
+    asked_again = {staged.verdict.evaluation_id for staged in later if staged.to_fetch}
+    for evaluation_id in sorted(asked_again):
         ask_again(conn, evaluation_id, now)
-    released = release(conn, [Found(staged.verdict) for staged in first.values() if not staged.to_fetch], routes, now)
+    released = release(conn, [Found(staged.verdict) for staged in new if not staged.to_fetch], routes, now)
     return StageResult(len(waiting), len(to_fetch) + len(asked_again), released)
 
 
@@ -89,8 +83,13 @@ def _take(conn: Connection, limit: int) -> list[WaitingEvent]:
     return taken
 
 
-def _ids_of_verdicts(conn: Connection, ids: set[UUID]) -> list[UUID]:
-    return list(conn.scalars(select(verdicts.c.evaluation_id).where(verdicts.c.evaluation_id.in_(ids))))
+def _insert_pending(conn: Connection, found: Sequence[Verdict]) -> set[UUID]:
+    """Inserts those that are new, and returns their ids; another process may be at another event of the same evaluation."""
+    pending = [verdict.model_copy(update={"tree": "pending", "tree_reason": None}) for verdict in found]
+    rows = [row_of(verdict) | {"due_to": "[]", "tree_updated_at": None} for verdict in pending]
+    made = upsert(conn)(verdicts).on_conflict_do_nothing().returning(verdicts.c.evaluation_id)
+    # In the order of their ids, so that two processes cannot wait for each other.
+    return set(conn.scalars(made, sorted(rows, key=lambda row: row["evaluation_id"])))
 
 
 def _ask(conn: Connection, fetched: Sequence[tuple[UUID, datetime]], now: datetime) -> None:
@@ -109,7 +108,7 @@ def ask_again(conn: Connection, evaluation_id: UUID, now: datetime) -> None:
     again = {
         "asked": fetches.c.asked + 1,
         "started_at": now,
-        "attempts": 0,
+        "attempts": case((fetches.c.leased, 1), else_=0),
         "due_at": case((fetches.c.leased, fetches.c.due_at), else_=now),
     }
     conn.execute(

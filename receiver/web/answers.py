@@ -45,7 +45,7 @@ def error_answer(error: errors.ReceiverError) -> Response:
 
 def _headers(error: errors.ReceiverError) -> dict[str, str]:
     if isinstance(error, errors.Unauthorized):
-        return {"WWW-Authenticate": "Bearer"}
+        return {"WWW-Authenticate": error.scheme}
     if isinstance(error, errors.MethodNotAllowed):
         return {"Allow": error.allowed}
     return {}
@@ -63,7 +63,8 @@ async def _of_starlette(_request: Request, error: Exception) -> Response:
         return error_answer(errors.NotFound("there is nothing at this address"))
     headers = dict(getattr(error, "headers", None) or {})
     if status == 405:
-        return error_answer(errors.MethodNotAllowed(headers.get("Allow", "GET")))
+        # Starlette keeps the methods of a route as a set, whose order is another in each process.
+        return error_answer(errors.MethodNotAllowed(", ".join(sorted(headers["Allow"].split(", ")))))
     return json_answer(
         {"code": "BAD_REQUEST", "message": "the request is not understood", "errors": None}, status, headers
     )

@@ -1,10 +1,12 @@
 """`/healthz`: the process lives. `/readyz`: it can store, tried for real."""
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.errors import StoreUnavailable
-from receiver.pipeline.intake import Intake
+from receiver.errors import StoreUnavailable, Unstorable
+from receiver.pipeline.intake import LONGEST_WAIT, Intake
 from receiver.store import lanes
 from receiver.store.database import Database
 from receiver.web.answers import RETRY_AFTER_SECONDS, json_answer
@@ -27,8 +29,15 @@ class Health:
             refusal = self._intake.refuses
             if refusal is not None:
                 raise refusal
-            await self._database.write(lanes.probe, self._database.now())
+            async with asyncio.timeout(LONGEST_WAIT):  # what a callback would be given, too
+                await self._database.write(lanes.probe, self._database.now())
         except StoreUnavailable as error:
-            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-            return json_answer({"status": "unavailable", "reason": error.reason}, 503, headers)
+            return _not_ready(error.reason)
+        except TimeoutError:
+            return _not_ready("database")
         return json_answer({"status": "ready"})
+
+
+def _not_ready(reason: Unstorable) -> Response:
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return json_answer({"status": "unavailable", "reason": reason}, 503, headers)

@@ -20,6 +20,7 @@ from receiver.web.answers import error_answer, json_answer
 
 PATH = "/webhook/runflow"
 
+_BAD_SIGNATURE = "Runflow-Signature is missing, malformed, repeated or not made with a secret known here"
 _REQUEST_ID = b"runflow-request-id"
 _LONGEST_REQUEST_ID = 200
 _TELL_EVERY = 1.0
@@ -69,7 +70,7 @@ class Hook:
         body = delivered.body
         label = self.keyring.label_of_signer(body, delivered.signatures)
         if label is None:
-            raise Unauthorized("Runflow-Signature is missing, malformed, repeated or not made with a secret known here")
+            raise Unauthorized(_BAD_SIGNATURE, scheme="Runflow-Signature")
         meaning = understand(body)
         if not isinstance(meaning, EvaluationEvent):
             return await self._set_aside(meaning, delivered, label)

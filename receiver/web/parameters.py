@@ -1,7 +1,6 @@
 """From a query string to a filter and a page: closed and typed, with an error that names each wrong parameter."""
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast, get_args
@@ -10,6 +9,7 @@ from uuid import UUID
 from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
+from receiver.core.lenient import in_utc
 from receiver.core.matching import WORDS, Filter
 from receiver.core.verdict import written
 from receiver.errors import FieldProblem, Invalid
@@ -17,6 +17,8 @@ from receiver.store.reading import Position, Sort
 
 MOST_ITEMS = 500
 DEFAULT_ITEMS = 50
+MOST_VALUES = 100
+"""Of one word. SQLite takes no condition that is nested more than 1000 deep."""
 _PAGING = ("limit", "cursor", "sort")
 
 
@@ -62,6 +64,10 @@ def cursor_for(position: Position, sort: Sort) -> str:
 
 
 def _filter(words: Mapping[str, Sequence[str]], problems: list[FieldProblem]) -> Filter | None:
+    many = [name for name, values in words.items() if len(values) > MOST_VALUES]
+    if many:
+        problems += [FieldProblem(name, f"may be given {MOST_VALUES} times") for name in many]
+        return None
     try:
         return Filter.model_validate({name: list(values) for name, values in words.items()})
     except ValidationError as error:
@@ -93,12 +99,19 @@ def _cursor(text: str | None, sort: Sort, problems: list[FieldProblem]) -> Posit
     if text is None:
         return None
     try:
-        sorted_by, at, key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split(" ")
-        position = Position(datetime.fromisoformat(at), UUID(key))
-    except (ValueError, binascii.Error):
-        problems.append(FieldProblem("cursor", "is not one that this service made; begin without it"))
-        return None
-    if sorted_by != sort or position.at.tzinfo is None:
-        problems.append(FieldProblem("cursor", f"was made with sort={sorted_by[:20]}; the two must go together"))
-        return None
-    return position
+        made_with, position = _read_cursor(text)
+    except ValueError:
+        problem = "is not one that this service made; begin without it"
+    else:
+        if made_with == sort:
+            return position
+        problem = f"was made with sort={made_with}; the two must go together"
+    problems.append(FieldProblem("cursor", problem))
+    return None
+
+
+def _read_cursor(text: str) -> tuple[str, Position]:
+    made_with, at, key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split(" ")
+    if made_with not in get_args(Sort):
+        raise ValueError("no such order")
+    return made_with, Position(in_utc(datetime.fromisoformat(at)), UUID(key))

@@ -6,15 +6,10 @@ from pathlib import Path
 
 import pytest
 import trustme
-from hypothesis import HealthCheck, settings
 
 from tests.sinks.servers import RedisServer
 
 # The same examples on every run, however slow the machine, and no file left behind.
-settings.register_profile(
-    "receiver", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("receiver")
 
 
 @pytest.fixture

@@ -203,8 +203,8 @@ def _open() -> int:
     return len(list(Path("/dev/fd").iterdir()))
 
 
-async def test_a_sink_that_failed_goes_on_by_itself(destination: Destination, sink: Sink) -> None:
-    """An attempt that is given up in the middle does not spoil the next one."""
+async def test_an_attempt_that_is_given_up_does_not_spoil_the_next(destination: Destination, sink: Sink) -> None:
+    """As at a timeout of the pipeline's, or at a stop."""
     attempt = asyncio.create_task(_send(sink))
     await asyncio.sleep(0)
     attempt.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import ssl
 import time
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any
 
 import pytest
 import trustme
-from pydantic import ValidationError
 from standardwebhooks import Webhook
 
 from receiver.core.envelope import CONTENT_TYPE
@@ -255,14 +255,30 @@ async def test_a_refused_connection_is_down() -> None:
     assert outcome == Down("cannot connect: refused")
 
 
-async def test_an_unknown_name_is_down() -> None:
-    """`.invalid` exists nowhere (RFC 2606)."""
+async def test_an_unknown_name_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the resolver says it; it is not asked here, for a test reaches no other machine."""
+
+    def resolve(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
     sink = HttpSink(options("http://receiver.invalid/"))
+    [outcome] = await sink.send([message()])
+    with pytest.raises(SinkError) as caught:
+        await sink.check()
+    await sink.close()
+
+    assert outcome == Down("cannot connect: its name is not known")
+    assert str(caught.value) == "cannot connect: its name is not known"
+
+
+async def test_an_address_that_cannot_be_reached_is_down() -> None:
+    """The system refuses to connect to a broadcast address, without a packet."""
+    sink = HttpSink(options("http://255.255.255.255/"))
     [outcome] = await sink.send([message()])
     await sink.close()
 
-    assert isinstance(outcome, Down)
-    assert outcome.reason.startswith("cannot connect")
+    assert outcome == Down("cannot connect")
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_down(tls: ssl.SSLContext) -> None:
@@ -382,61 +398,3 @@ async def test_a_check_that_is_not_answered_ends() -> None:
         with pytest.raises(SinkError, match="no connection in time"):
             await sink.check()
         await sink.close()
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("url", f"ftp://{PASSWORD}.example/"),
-        ("url", f"{PASSWORD}.example/hook"),
-        ("url", f"http:///{PASSWORD}"),
-        ("url", f"http://{PASSWORD}:port/"),
-        ("url", f"http://[{PASSWORD}/"),
-        ("url", f"http://{PASSWORD}:99999/"),
-        ("url", f"http://{PASSWORD}:0/"),
-        ("url", ""),
-        ("secret", ""),
-        ("secret", "whsec_"),
-        ("secret", f"whsec_{PASSWORD}"),
-        ("secret", PASSWORD * 8),
-        ("secret", "whsec_" + PASSWORD * 30),
-        ("secret", f"whsec_{PASSWORD}{'A' * 30}"),
-        ("secret", f"whsec_{PASSWORD}-{'A' * 40}"),
-        ("headers", {"Content-Type": PASSWORD}),
-        ("headers", {"webhook-id": PASSWORD}),
-        ("headers", {"Host": PASSWORD}),
-        ("headers", {"X A": PASSWORD}),
-        ("headers", {"": PASSWORD}),
-        ("headers", {"X-A": f"{PASSWORD}\r\nX-B: c"}),
-        ("headers", {"X-A": f"{PASSWORD}é"}),
-        ("headers", {"X-A": ""}),
-        ("headers", {"X-A": PASSWORD, "x-a": PASSWORD}),
-        ("max_bytes", 0),
-        ("timeout", 0),
-        ("unknown", PASSWORD),
-    ],
-)
-def test_a_wrong_option_is_refused_by_name_and_not_shown(option: str, value: object) -> None:
-    """The error names the option and does not repeat what was given."""
-    given = {"name": "it", "url": "https://example.org/", "secret": SIGNING_SECRET, option: value}
-    with pytest.raises(ValidationError) as caught:
-        HttpOptions.model_validate(given)
-
-    [error] = caught.value.errors(include_input=False, include_url=False)
-    assert error["loc"][0] == option
-    assert PASSWORD not in error["msg"]
-    assert PASSWORD not in str(caught.value)
-
-
-@pytest.mark.parametrize("length", [32, 34, 35, 86])
-@pytest.mark.parametrize("padding", ["", "=", "=="])
-def test_a_secret_may_come_with_or_without_padding(length: int, padding: str) -> None:
-    """Base64 of 24 to 64 bytes, as the scheme says."""
-    secret = f"whsec_{'A' * length}{padding}"
-
-    assert options("https://example.org/", secret=secret).secret.get_secret_value() == secret
-
-
-def test_the_sink_without_a_clock_takes_the_systems() -> None:
-    """Options open a sink by themselves."""
-    assert isinstance(options("http://example.org/").open("https://here.example"), HttpSink)

@@ -1,0 +1,98 @@
+"""Processes for a measurement: started on a core of their own, looked at, and ended. Reads Linux's /proc."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import orjson
+
+START_SECONDS = 120.0
+STOP_SECONDS = 30.0
+_LOOK_EVERY = 0.02
+_TICKS = os.sysconf("SC_CLK_TCK")
+ROOT = Path(__file__).parent.parent
+
+
+class Served(NamedTuple):
+    """A server that answers."""
+
+    pid: int
+    host: str
+    port: int
+
+
+def cores() -> tuple[int, int]:
+    """One core for the server and one for the load generator; the same where there is only one."""
+    usable = sorted(os.sched_getaffinity(0))
+    return usable[0], usable[-1]
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """What a process is started with: these settings, and nothing of the caller's but where programs are."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV") if name in os.environ}
+    return {**kept, "PYTHONPATH": str(ROOT), **settings}
+
+
+@contextmanager
+def serving(command: Sequence[str], core: int, settings: Mapping[str, str], folder: Path) -> Iterator[Served]:
+    """A server in `folder` that logs `serve.started`, ended in order afterwards. Its log stays in `folder`/server.log."""
+    log = folder / "server.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], env=environment(settings), cwd=folder, stdout=stream, stderr=stream
+        )
+    os.sched_setaffinity(process.pid, {core})  # the threads that it starts later inherit this
+    try:
+        host, port = _address(process, log)
+        yield Served(process.pid, host, port)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _address(process: "subprocess.Popen[bytes]", log: Path) -> tuple[str, int]:
+    """Where it listens, as its log says. Raises RuntimeError with what it logged if it ends, or does not get there."""
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        for line in log.read_bytes().splitlines():
+            if b'"serve.started"' in line:
+                parts = urlsplit(orjson.loads(line)["address"])
+                return parts.hostname or "", parts.port or 0
+        time.sleep(_LOOK_EVERY)
+    raise RuntimeError(f"the server did not start:\n{log.read_text()}")
+
+
+def run_pinned(command: Sequence[str], core: int, text: str) -> bytes:
+    """What a process printed that was given this text. Raises CalledProcessError."""
+    with subprocess.Popen(
+        [sys.executable, "-m", *command], env=environment({}), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        os.sched_setaffinity(process.pid, {core})
+        printed, _ = process.communicate(text.encode())
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return printed
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process with all its threads, in steps of 10 ms. (man 5 proc: fields 14 and 15 of stat)"""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process, in MB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024 / 1e6

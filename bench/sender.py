@@ -1,0 +1,232 @@
+"""The load generator, a process of its own: sends prepared requests over kept connections, and looks at every answer.
+
+    python -m bench.sender < job.json        prints the outcome as JSON
+
+Without a rate each connection sends its next request as soon as it has its answer. With one, requests are sent when they are
+due, whether or not earlier ones were answered: what waits for a free connection waits on the server's account.
+"""
+
+import asyncio
+import gc
+import itertools
+import math
+import sys
+from collections import Counter, deque
+from collections.abc import Iterator
+from time import perf_counter, process_time
+from typing import Literal, cast
+
+import uvloop
+from pydantic import BaseModel
+
+from bench.callbacks import requests
+from bench.processes import cpu_seconds
+
+TICK = 0.001
+"""Seconds between two looks at what is due; the event loop's own timers are no finer."""
+LONGEST_SILENCE = 60.0
+"""Seconds without any answer after which a run is given up."""
+
+Callbacks = Literal["fresh", "half_repeated", "any"]
+"""What is sent: each callback once, half of them twice, or a few over and over, where nothing is stored."""
+
+
+class Job(BaseModel):
+    """What to send where. `rate` is in requests a second; None is as fast as the answers come."""
+
+    host: str
+    port: int
+    server_pid: int
+    callbacks: Callbacks
+    connections: int
+    seconds: float
+    warm_up: float
+    prepared: int
+    rate: float | None = None
+
+
+class Outcome(BaseModel):
+    """What was measured. Times of answers are in milliseconds; `…_busy` is CPU time over wall time."""
+
+    answers: dict[int, int]
+    answers_before: dict[int, int]
+    seconds: float
+    per_second: float
+    p50: float
+    p99: float
+    longest: float
+    over_100_ms: int
+    server_cpu_us: float
+    server_busy: float
+    sender_busy: float
+
+
+class Connection(asyncio.Protocol):
+    """One kept connection: one request at a time."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, run: "Run") -> None:
+        self.run = run
+        self.since = 0.0
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.run.lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        received = self._received + data if self._received else data
+        head, separator, body = received.partition(b"\r\n\r\n")
+        if not separator or len(body) < _content_length(head):
+            self._received = received
+            return
+        self._received = b""
+        self.run.answered(self, int(head[9:12]))
+
+
+def _content_length(head: bytes) -> int:
+    at = head.find(b"content-length: ") + 16
+    return int(head[at:].partition(b"\r\n")[0])
+
+
+class Run:
+    """One stretch of sending. `done` is resolved when its time is over, or its requests are, and all answers are there."""
+
+    def __init__(self, prepared: Iterator[bytes], seconds: float, rate: float | None) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.statuses: Counter[int] = Counter()
+        self.times: list[float] = []
+        self.began = self.ended = perf_counter()
+        self._prepared = prepared
+        self._seconds = seconds
+        self._rate = rate
+        self._due: deque[float] = deque()
+        self._idle: list[Connection] = []
+        self._taken = 0
+        self._all = 0
+
+    def start(self, connections: list[Connection]) -> None:
+        """Begins to send."""
+        self.began = perf_counter()
+        self._all = len(connections)
+        for connection in connections:
+            connection.run = self
+        if self._rate is None:
+            for connection in connections:
+                self._send_next(connection, self.began)
+        else:
+            self._idle = list(connections)
+            self._tick()
+
+    def _tick(self) -> None:
+        """Puts what is due by now on the list."""
+        assert self._rate is not None
+        at = perf_counter()
+        due = math.ceil(min(at - self.began, self._seconds) * self._rate)
+        self._due.extend([at] * (due - self._taken))
+        self._taken = due
+        while self._due and self._idle:
+            self._send_next(self._idle.pop(), self._due.popleft())
+        if at - self.began < self._seconds:
+            asyncio.get_running_loop().call_later(TICK, self._tick)
+        else:
+            self._rest(None)
+
+    def answered(self, connection: Connection, status: int) -> None:
+        """Notes an answer, and sends the next request or lets the connection rest."""
+        at = self.ended = perf_counter()
+        self.statuses[status] += 1
+        self.times.append(at - connection.since)
+        if self._due:
+            self._send_next(connection, self._due.popleft())
+        elif self._rate is None and at - self.began < self._seconds:
+            self._send_next(connection, at)
+        else:
+            self._rest(connection)
+
+    def _send_next(self, connection: Connection, since: float) -> None:
+        request = next(self._prepared, None)
+        if request is None:
+            self._seconds = 0
+            self._due.clear()
+            self._rest(connection)
+        else:
+            connection.since = since
+            connection.transport.write(request)
+
+    def _rest(self, connection: Connection | None) -> None:
+        if connection is not None:
+            self._idle.append(connection)
+        is_over = perf_counter() - self.began >= self._seconds
+        if is_over and len(self._idle) == self._all and not self.done.done():
+            self.done.set_result(None)
+
+    def lost(self, error: Exception | None) -> None:
+        """The server ended a connection, which it has no reason to."""
+        if not self.done.done():
+            self.done.set_exception(ConnectionError(f"the server ended a connection: {error}"))
+
+    async def wait(self) -> None:
+        """Until it is done. Raises TimeoutError when answers stay away."""
+        async with asyncio.timeout(self._seconds + LONGEST_SILENCE):
+            await self.done
+
+
+async def measure(job: Job) -> Outcome:
+    """Sends for a while to warm up, and then what is measured."""
+    prepared = _prepared(job)
+    gc.collect()
+    gc.disable()  # the sender's own pauses would be told as the server's
+    before = Run(prepared, job.warm_up, job.rate)
+    loop = asyncio.get_running_loop()
+    pairs = [
+        await loop.create_connection(lambda: Connection(before), job.host, job.port) for _ in range(job.connections)
+    ]
+    connections = [connection for _, connection in pairs]
+    before.start(connections)
+    await before.wait()
+    measured = Run(prepared, job.seconds, job.rate)
+    server, own = cpu_seconds(job.server_pid), process_time()
+    measured.start(connections)
+    await measured.wait()
+    server, own = cpu_seconds(job.server_pid) - server, process_time() - own
+    for connection in connections:
+        connection.transport.close()
+    return _outcome(before, measured, server, own)
+
+
+def _prepared(job: Job) -> Iterator[bytes]:
+    ready = list(requests(job.prepared, half_repeated=job.callbacks == "half_repeated"))
+    return itertools.cycle(ready) if job.callbacks == "any" else iter(ready)
+
+
+def _outcome(before: Run, measured: Run, server: float, own: float) -> Outcome:
+    times = sorted(measured.times)
+    count, seconds = len(times), measured.ended - measured.began
+    return Outcome(
+        answers=dict(measured.statuses),
+        answers_before=dict(before.statuses),
+        seconds=seconds,
+        per_second=count / seconds,
+        p50=times[count // 2] * 1000,
+        p99=times[count * 99 // 100] * 1000,
+        longest=times[-1] * 1000,
+        over_100_ms=sum(time > 0.1 for time in times),
+        server_cpu_us=server / count * 1e6,
+        server_busy=server / seconds,
+        sender_busy=own / seconds,
+    )
+
+
+def main() -> None:
+    """The job from standard input, the outcome to standard output."""
+    job = Job.model_validate_json(sys.stdin.read())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        print(runner.run(measure(job)).model_dump_json())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""A failure that is the lane's own: the lane is paused for all processes, and the first try that is taken ends the pause."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+
+from receiver.pipeline.tasks import Patience
+from receiver.store import lanes
+from receiver.store.database import Database
+
+
+class Pause:
+    """The pause of one lane. The log is told when it begins, when its reason is another, and when it ends; not at each probe.
+
+    `kind` (fetch, sink) is the first word of these log lines.
+    """
+
+    def __init__(
+        self, database: Database, lane: str, kind: str, patience: Patience, log: structlog.typing.FilteringBoundLogger
+    ) -> None:
+        self._database = database
+        self._lane = lane
+        self._kind = kind
+        self._patience = patience
+        self._log = log
+
+    async def begin(self, reason: str, wait: Callable[[int], timedelta]) -> None:
+        """Pauses the lane, unless it is. `wait` says for how long after so many failures in a row."""
+        await self._patience.wait_for(lambda: self._begin(reason, wait))
+
+    async def _begin(self, reason: str, wait: Callable[[int], timedelta]) -> None:
+        before = await self._database.read(lanes.state, self._lane)
+        now = self._database.now()
+        until = now + wait(before.failures + 1)
+        if await self._database.write(lanes.pause, self._lane, until=until, reason=reason, now=now):
+            is_news = before.failures == 0 or before.reason != reason
+            tell = self._log.error if is_news else self._log.info
+            tell(f"{self._kind}.{'paused' if is_news else 'still_paused'}", reason=reason, until=until.isoformat())
+
+    async def end(self) -> None:
+        """Clears the pause and the failures that led to it."""
+        if await self._patience.wait_for(lambda: self._database.write(lanes.resume, self._lane)):
+            self._log.info(f"{self._kind}.resumed")

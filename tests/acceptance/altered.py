@@ -1,0 +1,100 @@
+"""`python -m tests.acceptance.altered HOW COMMAND …`: `receiver` with one thing changed, to see what follows.
+
+short-leases            a dead process's fetches come back in seconds and not in forty
+no-sync                 SQLite as it must not be: a commit does not wait for the disk
+die:FUNCTION:before     kills itself when this function of the store has changed something, before the commit
+die:FUNCTION:after      the same when the commit is done, before anything follows from it
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from importlib import import_module
+from typing import Any
+
+from sqlalchemy import event
+
+LEASE = timedelta(seconds=6)
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _did_something(result: Any) -> bool:
+    """Whether a function of the store found anything to do; those that return nothing are called with work only."""
+    if result is None or isinstance(result, list):
+        return result != []
+    return bool(getattr(result, "claimed", None) or getattr(result, "events", None))
+
+
+def short_leases() -> None:
+    """Fetches are leased for as long as the deliveries of a sink with `timeout = 1`, about."""
+    from receiver.pipeline import fetch
+
+    fetch.LEASE = LEASE
+
+
+def no_sync() -> None:
+    """Every connection to SQLite is told not to wait for the disk."""
+    from receiver.store import sqlite
+
+    open_engine = sqlite._engine
+
+    def careless(*arguments: Any, **options: Any) -> Any:
+        engine = open_engine(*arguments, **options)
+        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF").close())
+        return engine
+
+    sqlite._engine = careless
+
+
+def die(name: str, moment: str) -> None:
+    """`name` is module and function under `receiver.store`."""
+    module_name, _, function_name = name.partition(".")
+    module = import_module(f"receiver.store.{module_name}")
+    function: Callable[..., Any] = getattr(module, function_name)
+
+    def last(*arguments: Any, **options: Any) -> Any:
+        result = function(*arguments, **options)
+        if moment == "before" and _did_something(result):
+            _die()
+        return result
+
+    setattr(module, function_name, last)
+    if moment == "after":
+        _die_after(last, is_accept=name == "intake.accept")
+
+
+def _die_after(function: Callable[..., Any], *, is_accept: bool) -> None:
+    from receiver.store.postgres import PostgresDatabase
+    from receiver.store.sqlite import SqliteDatabase
+
+    def dying(method: Callable[..., Any]) -> Callable[..., Any]:
+        async def method_and_death(database: Any, first: Any, *arguments: Any, **options: Any) -> Any:
+            result = await method(database, first, *arguments, **options)
+            if (is_accept or first is function) and _did_something(result):
+                _die()
+            return result
+
+        return method_and_death
+
+    for kind in (SqliteDatabase, PostgresDatabase):
+        name = "accept" if is_accept else "write"
+        setattr(kind, name, dying(getattr(kind, name)))
+
+
+def main() -> None:
+    """Alters `receiver` and runs it."""
+    how, *sys.argv[1:] = sys.argv[1:]
+    word, *more = how.split(":")
+    {"short-leases": short_leases, "no-sync": no_sync, "die": die}[word](*more)
+    from receiver.__main__ import main as receiver
+
+    receiver()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What the acceptance tests share: installations, databases of their own, and the figures that they report at the end."""
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from receiver.store.database import Database, open_database
+from tests.acceptance.books import LookInto
+from tests.acceptance.processes import Install, Installation, Report
+
+_FIGURES = pytest.StashKey[list[str]]()
+
+@pytest.fixture
+def install(tmp_path: Path) -> Iterator[Install]:
+    """Makes an `Installation` of a `receiver.toml` and environment; its processes end with the test."""
+    made: list[Installation] = []
+
+    def make(config: str, **environ: str) -> Installation:
+        made.append(Installation(tmp_path / f"receiver-{len(made)}", config, **environ))
+        return made[-1]
+
+    yield make
+    for installation in made:
+        installation.close()
+
+
+@pytest.fixture
+async def sqlite_address(tmp_path: Path) -> str:
+    """The address of a SQLite database that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'receiver.db'}"
+
+
+@pytest.fixture
+async def postgres_address(postgres_url: str) -> AsyncIterator[str]:
+    """The address of an empty database on the server that the tests may use."""
+    name = f"receiver_test_{uuid.uuid4().hex}"
+    await _on_server(postgres_url, f"CREATE DATABASE {name}")
+    yield postgres_url.rpartition("/")[0] + f"/{name}"
+    await _on_server(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _on_server(url: str, statement: str) -> None:
+    connection: Any = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def look_into() -> AsyncIterator[LookInto]:
+    """Opens a database for a look from outside."""
+    opened: list[Database] = []
+
+    def open_(address: str) -> Database:
+        opened.append(open_database(address))
+        return opened[-1]
+
+    yield open_
+    for database in opened:
+        await database.close()
+
+
+@pytest.fixture
+async def stream(redis_url: str) -> AsyncIterator[str]:
+    """The name of a Redis stream of the test's own, removed afterwards with what remembers its messages."""
+    name = f"test.{uuid.uuid4()}"
+    yield name
+    async with Redis.from_url(redis_url) as client:
+        keys = [key async for key in client.scan_iter(f"{{{name}}}:seen:*", count=1000)]
+        await client.delete(name, *keys)
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Report:
+    """Keeps a measured figure for the end of the run."""
+    figures = request.config.stash.setdefault(_FIGURES, [])
+    return lambda text: figures.append(f"{request.node.name}: {text}")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Prints what was measured."""
+    if figures := config.stash.get(_FIGURES, []):
+        terminalreporter.section("measured")
+        for figure in figures:
+            terminalreporter.write_line(figure)
