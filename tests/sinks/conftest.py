@@ -1,4 +1,4 @@
-"""What the sinks' tests share: repeatable property tests, a Redis of a test's own, certificates that nobody trusts."""
+"""What the sinks' tests share: a Redis of a test's own, certificates that nobody trusts."""
 
 import ssl
 from collections.abc import Iterator
@@ -8,8 +8,6 @@ import pytest
 import trustme
 
 from tests.sinks.servers import RedisServer
-
-# The same examples on every run, however slow the machine, and no file left behind.
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,8 @@ from receiver.errors import PipelineTaken, ReceiverError, SettingsError, StoreUn
 from receiver.store import lanes, sqlite
 from receiver.store.database import Database
 from receiver.store.intake import Taken
-from receiver.store.sqlite import SqliteDatabase
-from receiver.store.tables import events, lanes as lanes_table
+from receiver.store.tables import events
+from receiver.store.tables import lanes as lanes_table
 from tests.store.building import NOW, arrival
 from tests.store.places import LONG, all_of, holding, opened, rows, scalar, sql
 
@@ -45,7 +45,7 @@ async def gate(on_sqlite: Database) -> AsyncIterator[Gate]:
 
 
 @pytest.fixture
-def commits() -> AsyncIterator[list[None]]:
+def commits() -> Iterator[list[None]]:
     """One entry for each transaction that any engine commits."""
     seen: list[None] = []
 
@@ -98,8 +98,8 @@ async def test_one_error_undoes_one(on_sqlite: Database, gate: Gate, commits: li
     with pytest.raises(KeyError, match="mine"):
         await bad
     assert await asyncio.gather(*good) == ["n0", "n1", "n2"]
-    assert await names(on_sqlite) == ["n0", "n1", "n2"]
     assert len(commits) == 2
+    assert await names(on_sqlite) == ["n0", "n1", "n2"]
 
 
 async def test_broken_rule_undoes_one(on_sqlite: Database, gate: Gate) -> None:
@@ -236,7 +236,7 @@ async def test_pipeline_of_a_dead_process(on_sqlite: Database, sqlite_place: str
     """A process that is killed leaves the pipeline to others."""
     program = (
         "import sys; from receiver.store.database import open_database; "
-        "open_database(sys.argv[1]).take_pipeline(); print('taken', flush=True); sys.stdin.read()"
+        "it = open_database(sys.argv[1]); it.take_pipeline(); print('taken', flush=True); sys.stdin.read()"
     )
     root = Path(__file__).parents[2]
     with subprocess.Popen(
@@ -261,14 +261,16 @@ async def test_pipeline_without_a_folder(tmp_path: Path) -> None:
         assert caught.value.reason == "database"
 
 
-async def test_busy_for_a_moment(on_sqlite: SqliteDatabase) -> None:
-    """Another process that holds the file for a moment is waited for."""
-    with holding(on_sqlite.path) as other:
-        write = asyncio.create_task(on_sqlite.accept([arrival(1)]))
-        await queued(write)
-        assert await on_sqlite.read(rows, events, "event") == []
-        await asyncio.to_thread(other.execute, "COMMIT")
-        assert await write == [Taken.NEW]
+async def test_busy_for_a_moment(sqlite_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process that holds the file for a moment is waited for, while reads go on."""
+    monkeypatch.setattr(sqlite, "BUSY_MILLISECONDS", 60_000)
+    async with opened(sqlite_place) as database:
+        with holding(sqlite_place.removeprefix("sqlite:///")) as other:
+            write = asyncio.create_task(database.accept([arrival(1)]))
+            await queued(write)
+            assert await database.read(rows, events, "event") == []
+            await asyncio.to_thread(other.execute, "COMMIT")
+            assert await write == [Taken.NEW]
 
 
 async def test_busy_for_long(sqlite_place: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,8 @@ from receiver.errors import StoreUnavailable
 from receiver.store import lanes
 from receiver.store.database import Database
 from receiver.store.intake import Taken
-from receiver.store.tables import events, lanes as lanes_table
+from receiver.store.tables import events
+from receiver.store.tables import lanes as lanes_table
 from tests.store.building import NOW, arrival, key
 from tests.store.places import opened, rows, scalar, sql
 
@@ -107,7 +107,6 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="the system cannot bound the size of files")
 async def test_write_refused_by_the_system(on_sqlite: Database, sqlite_place: str) -> None:
     """When the operating system refuses to let the files grow, what was acknowledged is stored, and all goes on afterwards."""
     run = await asyncio.to_thread(
@@ -123,7 +122,7 @@ async def test_write_refused_by_the_system(on_sqlite: Database, sqlite_place: st
     assert found == [key(0), *(key(number) for number in range(1, 1 + int(stored))), key(100)]
 
 
-async def test_no_right_to_write(sqlite_place: str) -> None:
+async def test_corrupt(sqlite_place: str) -> None:
     """A file that has been corrupted is told as a failing disk, by reads and by writes."""
     path = Path(sqlite_place.removeprefix("sqlite:///"))
     content = bytearray(path.read_bytes())
