@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from bench.callbacks import SECRET
+from receiver.app import Application
 from receiver.cli.serving import Server, address_of, listen, server_config
 from receiver.core.signature import Keyring, Secret
 from receiver.pipeline.intake import Intake
@@ -49,7 +50,7 @@ def app_of(name: str) -> ASGIApp:
     if name == "empty":
         return Starlette(routes=[Route(PATH, empty, methods=["POST"])])
     hook = Hook(StoresNothing(), Keyring([Secret(SECRET)]), body_bytes=2**20, now=lambda: datetime.now(UTC))
-    return Starlette(routes=[Route(PATH, hook)])
+    return Application(hook, [])
 
 
 async def serve(name: str) -> None:

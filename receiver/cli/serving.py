@@ -5,7 +5,7 @@ import gc
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import click
@@ -97,8 +97,10 @@ async def running(
 ) -> AsyncIterator[tuple[Service, asyncio.Event]]:
     """A started service, and the event that a signal to stop sets. SIGHUP has it take what `reread` reads, or stops it too."""
     stopped = asyncio.Event()
-    async with open_service(settings, runs_pipeline=runs_pipeline) as service:
-        with _signals(service, stopped, reread):
+    with ExitStack() as signals:
+        async with open_service(settings, runs_pipeline=runs_pipeline) as service:
+            # Until the service has stopped: a second signal, or a SIGHUP, must not end the process halfway.
+            signals.enter_context(_signals(service, stopped, reread))
             gc.collect()
             gc.freeze()  # what is here stays: the collector need not look at it again, which halves the longest pauses
             yield service, stopped

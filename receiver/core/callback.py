@@ -87,4 +87,5 @@ def read_callback(body: bytes, event: str) -> tuple[Callback, list[str]]:
 
 def origin_of(evaluation_id: UUID) -> Literal["callback", "sample"]:
     """Where an event that came by POST is from: Runflow, or `receiver send`."""
-    return "sample" if str(evaluation_id).startswith(SAMPLE_PREFIX) else "callback"
+    is_sample = evaluation_id.int >> 96 == 0  # its first eight hex digits are `SAMPLE_PREFIX`
+    return "sample" if is_sample else "callback"

@@ -168,7 +168,7 @@ class SinkLane:
 
 
 def _asked(seconds: float | None) -> timedelta:
-    return timedelta(0) if seconds is None else min(timedelta(seconds=seconds), LONGEST_ASKED_WAIT)
+    return timedelta(seconds=min(max(0.0, seconds or 0.0), LONGEST_ASKED_WAIT.total_seconds()))
 
 
 def _pause_of(failures: int) -> timedelta:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from receiver.errors import StoreUnavailable
-from receiver.pipeline.batcher import Batcher, retrieve
+from receiver.pipeline.batcher import Batcher
 from receiver.store.database import Database
 from receiver.store.intake import Arrival, Taken
 
@@ -35,7 +35,7 @@ class Intake:
         self._database = database
         self._limits = limits
         self._on_stored = on_stored
-        self._longest_wait = longest_wait
+        self.longest_wait = longest_wait
         self._batcher = Batcher(self._store, flights=database.intake_flights, most=1000)
         self._rows = 0
         self._bytes = 0
@@ -61,24 +61,23 @@ class Intake:
         refusal = self.refuses
         if refusal is not None:
             raise refusal
-        size = len(arrival.body)
         self._rows += 1
-        self._bytes += size
+        self._bytes += len(arrival.body)
+        # The batch goes its way whether or not anybody waits for this future, so it may be cancelled, and needs no shield.
+        # That and a bare timer in place of `asyncio.timeout` cost 3 µs less 10 of about 100 for the whole request.
         future = self._batcher.put(arrival)
-        future.add_done_callback(lambda _: self._forget(size))
-        future.add_done_callback(retrieve)  # the caller may be gone by then
+        timer = asyncio.get_running_loop().call_later(self.longest_wait, _give_up, future)
         try:
-            async with asyncio.timeout(self._longest_wait):
-                return await asyncio.shield(future)
-        except TimeoutError:
-            raise StoreUnavailable("database", "the database did not answer in time") from None
-
-    def _forget(self, size: int) -> None:
-        self._rows -= 1
-        self._bytes -= size
+            return await future
+        finally:
+            timer.cancel()
 
     async def _store(self, arrivals: list[Arrival]) -> list[Taken]:
-        taken = await self._database.accept(arrivals)
+        try:
+            taken = await self._database.accept(arrivals)
+        finally:
+            self._rows -= len(arrivals)
+            self._bytes -= sum(len(each.body) for each in arrivals)
         self._on_stored()
         return taken
 
@@ -87,3 +86,8 @@ class Intake:
         self.close_for(StoreUnavailable("stopping", "this process is stopping"))
         self._stopped = True
         await self._batcher.drained()
+
+
+def _give_up(future: "asyncio.Future[Taken]") -> None:
+    if not future.done():
+        future.set_exception(StoreUnavailable("database", "the database did not answer in time"))

@@ -87,7 +87,8 @@ class Settings(BaseModel):
     def plain_secrets(self) -> Iterator[str]:
         """The secrets that are kept in plain form, for whoever hides them in logs; a password in an address comes alone too."""
         for secret in _secrets_in([*self.__dict__.values()]):
-            yield secret
+            if secret != self.database_shown:  # an address without user and password is no secret, and is shown
+                yield secret
             yield from _PASSWORD.findall(secret)
 
 

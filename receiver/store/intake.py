@@ -33,6 +33,10 @@ _POSTGRES_INSERT = (
 )
 
 
+Key = tuple[UUID, str]
+"""What an event is stored once under: the evaluation's id and the event's name."""
+
+
 class EventArrival(NamedTuple):
     """An evaluation's event on its way into the store."""
 
@@ -45,7 +49,7 @@ class EventArrival(NamedTuple):
     received_at: datetime
 
     @property
-    def key(self) -> tuple[UUID, str]:
+    def key(self) -> Key:
         """What it is stored once under."""
         return self.evaluation_id, self.event
 
@@ -74,25 +78,35 @@ class Taken(Enum):
 
 def accept(conn: Connection, arrivals: Sequence[Arrival]) -> list[Taken]:
     """Stores the batch; tells of each, in order, whether it was new."""
-    outcome = [Taken.NEW] * len(arrivals)
-    came = [(at, each) for at, each in enumerate(arrivals) if isinstance(each, EventArrival)]
-    firsts: dict[tuple[UUID, str], int] = {}
-    for at, arrival in came:
-        firsts.setdefault(arrival.key, at)
-    # In the order of their keys, so that two processes with the same events cannot wait for each other.
-    new = _insert(conn, sorted((each for at, each in came if firsts[each.key] == at), key=lambda each: each.key))
-    repeats = []
-    for at, arrival in came:
-        if arrival.key not in new or firsts[arrival.key] != at:
-            outcome[at] = Taken.REPEAT
-            repeats.append(arrival)
+    firsts: dict[Key, EventArrival] = {}
+    for each in arrivals:
+        if isinstance(each, EventArrival):
+            firsts.setdefault(each.key, each)
+    new = _insert(conn, sorted(firsts.values(), key=_order))
+    outcome, repeats, others = [], [], []
+    for each in arrivals:
+        taken = Taken.NEW
+        if isinstance(each, OtherArrival):
+            others.append(each)
+        elif each.key in new:
+            new.remove(each.key)  # the next one with this key is a repeat
+        else:
+            taken = Taken.REPEAT
+            repeats.append(each)
+        outcome.append(taken)
     if repeats:
         _count_repeats(conn, repeats)
-    _set_aside(conn, [each for each in arrivals if isinstance(each, OtherArrival)])
+    if others:
+        _set_aside(conn, others)
     return outcome
 
 
-def _insert(conn: Connection, arrivals: Sequence[EventArrival]) -> set[tuple[UUID, str]]:
+def _order(arrival: EventArrival) -> tuple[int, str]:
+    """The order of keys in every batch, so that two processes with the same events cannot wait for each other."""
+    return arrival.evaluation_id.int, arrival.event
+
+
+def _insert(conn: Connection, arrivals: Sequence[EventArrival]) -> set[Key]:
     """Inserts those whose key is new and returns their keys. No key is there twice."""
     if not arrivals:
         return set()
@@ -111,7 +125,7 @@ def _insert(conn: Connection, arrivals: Sequence[EventArrival]) -> set[tuple[UUI
 
 def _count_repeats(conn: Connection, repeats: Iterable[EventArrival]) -> None:
     """Counts each on its row. Bytes that differ from those stored are kept, and the evaluation is to be fetched again."""
-    repeats = sorted(repeats, key=lambda each: each.key)
+    repeats = sorted(repeats, key=_order)
     latest = {each.key: each for each in repeats}
     counted = (
         update(events)

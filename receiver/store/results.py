@@ -158,7 +158,7 @@ def row_of(verdict: Verdict) -> dict[str, Any]:
     return {
         "evaluation_id": verdict.evaluation_id,
         "event": verdict.event,
-        "status": verdict.status,
+        "status": clip(verdict.status),
         "overall_passed": verdict.overall_passed,
         "weighted_pass_rate": verdict.weighted_pass_rate,
         "primary_action_code": clip(verdict.primary_action_code),

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Concatenate, TextIO
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
 from receiver.errors import PipelineTaken, SettingsError, StoreUnavailable
@@ -180,7 +180,7 @@ def _attempt(conn: Connection, work: _Work, *, alone: bool) -> tuple[Any, Except
 
 def _engine(path: str, *, connections: int, begin: str, read_only: bool) -> Engine:
     engine = create_engine(
-        f"sqlite:///{path}",
+        URL.create("sqlite", database=path),
         poolclass=QueuePool,
         pool_size=connections,
         max_overflow=0,

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, case, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, insert, literal, or_, select, update
 
 from receiver.core.routing import Route
 from receiver.core.verdict import Origin, Verdict
@@ -109,7 +109,8 @@ def ask_again(conn: Connection, evaluation_id: UUID, now: datetime) -> None:
         "asked": fetches.c.asked + 1,
         "started_at": now,
         "attempts": case((fetches.c.leased, 1), else_=0),
-        "due_at": case((fetches.c.leased, fetches.c.due_at), else_=now),
+        # Typed as the column is: a bare time would be text of another form on SQLite.
+        "due_at": case((fetches.c.leased, fetches.c.due_at), else_=literal(now, fetches.c.due_at.type)),
     }
     conn.execute(
         upsert(conn)(fetches)

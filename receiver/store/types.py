@@ -44,4 +44,4 @@ class Moment(TypeDecorator[datetime]):
 
 def moment_text(moment: datetime) -> str:
     """A time as SQLite's columns hold it: always six digits and `Z`, so that text sorts as time does."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import StoreUnavailable, Unstorable
-from receiver.pipeline.intake import LONGEST_WAIT, Intake
+from receiver.pipeline.intake import Intake
 from receiver.store import lanes
 from receiver.store.database import Database
 from receiver.web.answers import RETRY_AFTER_SECONDS, json_answer
@@ -29,7 +29,7 @@ class Health:
             refusal = self._intake.refuses
             if refusal is not None:
                 raise refusal
-            async with asyncio.timeout(LONGEST_WAIT):  # what a callback would be given, too
+            async with asyncio.timeout(self._intake.longest_wait):  # what a callback would be given, too
                 await self._database.write(lanes.probe, self._database.now())
         except StoreUnavailable as error:
             return _not_ready(error.reason)

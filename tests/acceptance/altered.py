@@ -1,4 +1,6 @@
-"""`python -m tests.acceptance.altered HOW COMMAND …`: `receiver` with one thing changed, to see what follows.
+"""`python -m tests.acceptance.altered HOW COMMAND …`: `receiver` with something changed, to see what follows.
+
+HOW is none, one or more of these, separated by commas:
 
 short-leases            a dead process's fetches come back in seconds and not in forty
 no-sync                 SQLite as it must not be: a commit does not wait for the disk
@@ -89,8 +91,9 @@ def _die_after(function: Callable[..., Any], *, is_accept: bool) -> None:
 def main() -> None:
     """Alters `receiver` and runs it."""
     how, *sys.argv[1:] = sys.argv[1:]
-    word, *more = how.split(":")
-    {"short-leases": short_leases, "no-sync": no_sync, "die": die}[word](*more)
+    for each in filter(None, how.split(",")):
+        word, *more = each.split(":")
+        {"short-leases": short_leases, "no-sync": no_sync, "die": die}[word](*more)
     from receiver.__main__ import main as receiver
 
     receiver()

@@ -48,7 +48,7 @@ class Collector:
     async def start(self) -> None:
         """Listens, the second time on the port of the first."""
         while self._listener is None:
-            listener = Listener(self._serve, port=self._port or free_port())
+            listener = Listener(self, port=self._port or free_port())
             with suppress(OSError):  # the free port was taken meanwhile
                 await listener.start()
                 self._listener = listener
@@ -60,12 +60,13 @@ class Collector:
             await self._listener.close()
             self._listener = None
 
-    @property
-    def sink(self) -> str:
+    def sink(self, **options: float) -> str:
         """The table of `receiver.toml` that leads here."""
-        return sink("collector", "http", url=f"http://127.0.0.1:{self._port}/hook", secret=SIGNING_SECRET)
+        url = f"http://127.0.0.1:{self._port}/hook"
+        return sink("collector", "http", url=url, secret=SIGNING_SECRET, **options)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request. (ASGI)"""
         headers = dict(scope["headers"])
         body = b""
         more = True

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def install(tmp_path: Path) -> Iterator[Install]:
 
 
 @pytest.fixture
-async def sqlite_address(tmp_path: Path) -> str:
+def sqlite_address(tmp_path: Path) -> str:
     """The address of a SQLite database that does not exist yet."""
     return f"sqlite:///{tmp_path / 'receiver.db'}"
 
@@ -38,10 +39,26 @@ async def sqlite_address(tmp_path: Path) -> str:
 @pytest.fixture
 async def postgres_address(postgres_url: str) -> AsyncIterator[str]:
     """The address of an empty database on the server that the tests may use."""
+    async with _postgres_database(postgres_url) as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def address(request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """The address of an empty database, of each kind in turn."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("sqlite_address")
+        return
+    async with _postgres_database(request.getfixturevalue("postgres_url")) as address:
+        yield address
+
+
+@asynccontextmanager
+async def _postgres_database(url: str) -> AsyncIterator[str]:
     name = f"receiver_test_{uuid.uuid4().hex}"
-    await _on_server(postgres_url, f"CREATE DATABASE {name}")
-    yield postgres_url.rpartition("/")[0] + f"/{name}"
-    await _on_server(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    await _on_server(url, f"CREATE DATABASE {name}")
+    yield url.rpartition("/")[0] + f"/{name}"
+    await _on_server(url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 async def _on_server(url: str, statement: str) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.acceptance.forked import Forked
+
 ROOT = Path(__file__).parents[2]
 SECRET = "whsec_acceptance_0123456789abcdef"
 API_KEY = "rf_live_acceptance"
@@ -44,7 +46,7 @@ class Finished(NamedTuple):
 class Program:
     """A process that logs JSON lines into a file; `records` are those read so far."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Forked, log: Path) -> None:
         self.process = process
         self.records: list[dict[str, Any]] = []
         self._log = log
@@ -52,6 +54,8 @@ class Program:
 
     def look(self, event: str) -> list[dict[str, Any]]:
         """All records of this event up to now."""
+        if not self._log.exists():
+            return []
         with self._log.open("rb") as log:
             log.seek(self._read_bytes)
             whole, newline, _ = log.read().rpartition(b"\n")
@@ -72,7 +76,7 @@ class Program:
 
     def log_end(self) -> str:
         """The last lines, for a failure's message."""
-        return self._log.read_text(errors="replace")[-3000:]
+        return self._log.read_text(errors="replace")[-3000:] if self._log.exists() else ""
 
     @property
     def pid(self) -> int:
@@ -93,7 +97,8 @@ class Program:
     async def ended(self) -> int:
         """The exit status, once there is one; minus a signal's number if that ended it."""
         await until(lambda: self.process.poll() is not None, f"the end of the process, whose log ends: {self.log_end()}")
-        return int(self.process.returncode)
+        assert self.process.returncode is not None
+        return self.process.returncode
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Tells it to stop; it must end with status 0. Returns the seconds that took."""
@@ -130,16 +135,18 @@ class Installation:
         }
         self._programs: list[Program] = []
 
-    async def serve(self, *options: str, altered: str | None = None, under: Sequence[str] = ()) -> Server:
-        """A `receiver serve` that listens on a free port, which it logs."""
-        server = Server(*self._start(["serve", *options], altered, under))
+    async def serve(
+        self, *options: str, altered: str = "", under: Sequence[str] = (), forked: bool = False
+    ) -> Server:
+        """A `receiver serve` that listens on a free port, which it logs; `under` another program, or `forked`."""
+        server = Server(*self._start(["serve", *options], altered, under, forked))
         self._programs.append(server)
         server.address = (await server.logged("serve.started"))["address"]
         return server
 
-    async def work(self, altered: str | None = None) -> Program:
+    async def work(self, *, altered: str = "", forked: bool = False) -> Program:
         """A `receiver work` that runs."""
-        worker = Program(*self._start(["work"], altered))
+        worker = Program(*self._start(["work"], altered, (), forked))
         self._programs.append(worker)
         await worker.logged("work.started")
         return worker
@@ -164,9 +171,11 @@ class Installation:
         return Finished(process.returncode or 0, output.decode(), errors.decode())
 
     def _start(
-        self, arguments: Sequence[str], altered: str | None, under: Sequence[str] = ()
-    ) -> tuple[subprocess.Popen[bytes], Path]:
+        self, arguments: Sequence[str], altered: str, under: Sequence[str], forked: bool
+    ) -> tuple[subprocess.Popen[bytes] | Forked, Path]:
         log = self.folder / f"{arguments[0]}-{len(self._programs)}.log"
+        if forked:
+            return Forked([altered, *arguments], self.folder, self._environ, log), log
         with log.open("wb") as target:
             process = subprocess.Popen(
                 [*under, *self._command(arguments, altered)],
@@ -178,8 +187,8 @@ class Installation:
             )
         return process, log
 
-    def _command(self, arguments: Sequence[str], altered: str | None = None) -> list[str]:
-        module = ["receiver"] if altered is None else ["tests.acceptance.altered", altered]
+    def _command(self, arguments: Sequence[str], altered: str = "") -> list[str]:
+        module = ["tests.acceptance.altered", altered] if altered else ["receiver"]
         return [sys.executable, "-m", *module, *arguments]
 
     def close(self) -> None:

@@ -48,7 +48,7 @@ async def test_one_process_on_sqlite(
             for _ in range(kills):
                 await _random_moment(load)
                 server.kill()
-                server = await place.serve()
+                server = await place.serve(forked=True)
                 load.address = server.address
         database = look_into(sqlite_address)
         await quiet(database)
@@ -83,12 +83,12 @@ async def test_three_processes_on_postgresql(
         load = Load(server.address)
 
         async def serve() -> Program:
-            server = await place.serve("--no-pipeline")
+            server = await place.serve("--no-pipeline", forked=True)
             load.address = server.address
             return server
 
         async def work() -> Program:
-            return await place.work(altered="short-leases")
+            return await place.work(altered="short-leases", forked=True)
 
         async with load.going_on(lambda: Callback(runflow)), asyncio.TaskGroup() as group:
             for program, again in ((server, serve), (await work(), work), (await work(), work)):
@@ -118,15 +118,11 @@ async def _random_moment(load: Load) -> None:
     await asyncio.sleep(random.uniform(0, LONGEST_WAIT))
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_between_any_two_writes(
-    kind: str, install: Install, request: pytest.FixtureRequest, look_into: LookInto, report: Report
-) -> None:
+async def test_between_any_two_writes(address: str, install: Install, look_into: LookInto, report: Report) -> None:
     """A process that dies before or after the commit of any write leaves nothing that the next one does not finish."""
-    address: str = request.getfixturevalue(f"{'sqlite' if kind == 'sqlite' else 'postgres'}_address")
     async with OfflineRunflow(secret=SECRET, api_key=API_KEY) as runflow, Collector() as collector:
         place = install(
-            collector.sink,
+            collector.sink(),
             DATABASE_URL=address,
             DATABASE_AUTO_UPGRADE="on",
             RUNFLOW_API_URL=runflow.url,
@@ -135,7 +131,7 @@ async def test_between_any_two_writes(
         load = Load("http://127.0.0.1:1")
         async with load.going_on(lambda: Callback(runflow), connections=2, pause=0.1):
             for moment in MOMENTS:
-                server = await place.serve(altered=moment)
+                server = await place.serve(altered=f"short-leases,{moment}", forked=True)
                 load.address = server.address
                 assert await server.ended() == -9, server.log_end()
             server = await place.serve()

@@ -105,9 +105,8 @@ def copied(template: Path, folder: Path) -> Path:
 def emptied(server: str, url: str) -> None:
     """Ends whatever a former test left connected to this PostgreSQL database, and empties all tables."""
     name = urlsplit(url).path[1:]
-    tables = ", ".join(metadata.tables)
     run_sql(server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-    run_sql(url, f"TRUNCATE {tables} RESTART IDENTITY")
+    run_sql(url, "; ".join(f"DELETE FROM {table}" for table in metadata.tables))  # quicker than TRUNCATE on few rows
 
 
 # What the tests look at or put there themselves, as functions over a connection.

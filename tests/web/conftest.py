@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -63,35 +64,41 @@ def migrated_name(postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 def sqlite(migrated_file: Path, tmp_path: Path) -> str:
     """The address of an empty SQLite database."""
-    shutil.copy(migrated_file, tmp_path / "receiver.db")
-    return f"sqlite:///{tmp_path / 'receiver.db'}"
+    return _copy(migrated_file, tmp_path)
+
+
+def _copy(migrated: Path, folder: Path) -> str:
+    shutil.copy(migrated, folder / "receiver.db")
+    return f"sqlite:///{folder / 'receiver.db'}"
 
 
 @pytest.fixture
 async def postgres(postgres_url: str, migrated_name: str) -> AsyncIterator[str]:
     """The address of an empty PostgreSQL database."""
-    name = _database_name()
-    await _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {migrated_name}")
-    try:
-        yield _named(postgres_url, name)
-    finally:
-        await _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    async with _created(postgres_url, f"TEMPLATE {migrated_name}") as url:
+        yield url
 
 
 @pytest.fixture
 async def unmigrated(postgres_url: str) -> AsyncIterator[str]:
     """The address of a PostgreSQL database without any table."""
+    async with _created(postgres_url) as url:
+        yield url
+
+
+@asynccontextmanager
+async def _created(maintenance_url: str, how: str = "") -> AsyncIterator[str]:
     name = _database_name()
-    await _execute(postgres_url, f"CREATE DATABASE {name}")
+    await _execute(maintenance_url, f"CREATE DATABASE {name} {how}")
     try:
-        yield _named(postgres_url, name)
+        yield _named(maintenance_url, name)
     finally:
-        await _execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+        await _execute(maintenance_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest) -> str:
-    """Both kinds, one after the other."""
+    """The address of an empty database of each kind."""
     url: str = request.getfixturevalue(request.param)
     return url
 
@@ -103,15 +110,42 @@ def lines() -> Iterator[Lines]:
         yield captured_lines
 
 
-@pytest.fixture
-async def receiver(database: str, tmp_path: Path, lines: Lines) -> AsyncIterator[Receiver]:
-    """A receiver on each kind of database, which stages and does not fetch."""
-    async with serving(settings_for(database, tmp_path)) as running:
+@pytest.fixture(scope="module")
+async def sqlite_receiver(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Receiver]:
+    """One for all tests of a module."""
+    folder = tmp_path_factory.mktemp("sqlite")
+    async with serving(settings_for(_copy(migrated_file, folder), folder)) as running:
         yield running
 
 
+@pytest.fixture(scope="module")
+async def postgres_receiver(
+    postgres_url: str, migrated_name: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Receiver]:
+    """One for all tests of a module."""
+    async with (
+        _created(postgres_url, f"TEMPLATE {migrated_name}") as url,
+        serving(settings_for(url, tmp_path_factory.mktemp("postgres"))) as running,
+    ):
+        yield running
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def each_receiver(request: pytest.FixtureRequest) -> Receiver:
+    """Both kinds, one after the other."""
+    running: Receiver = request.getfixturevalue(f"{request.param}_receiver")
+    return running
+
+
 @pytest.fixture
-async def on_sqlite(sqlite: str, tmp_path: Path, lines: Lines) -> AsyncIterator[Receiver]:
+async def receiver(each_receiver: Receiver, lines: Lines) -> Receiver:
+    """A receiver on each kind of database, empty, which stages and does not fetch."""
+    await each_receiver.forget()
+    return each_receiver
+
+
+@pytest.fixture
+async def on_sqlite(sqlite_receiver: Receiver, lines: Lines) -> Receiver:
     """The same on SQLite alone, for what has nothing to do with the database."""
-    async with serving(settings_for(sqlite, tmp_path)) as running:
-        yield running
+    await sqlite_receiver.forget()
+    return sqlite_receiver

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Row, Table, func, select
+from sqlalchemy import Connection, Row, Table, delete, func, select
 
 from receiver.cli.serving import Server, listen, server_config
 from receiver.core.signature import Secret
 from receiver.settings import Settings, load_settings
+from receiver.store.tables import events, metadata
 from receiver.web.hook import PATH
 from receiver.wiring import Service, open_service
 from tests.web.logged import shows_no_secret
@@ -71,9 +73,7 @@ class Receiver:
     server: Server
     port: int
 
-    async def ask(
-        self, method: str, target: str, headers: Iterable[Header] = (), body: bytes | None = None
-    ) -> Answer:
+    async def ask(self, method: str, target: str, headers: Iterable[Header] = (), body: bytes | None = None) -> Answer:
         """One request on a connection of its own."""
         async with Wire(self.port) as wire:
             answer = await wire.ask(request(method, target, list(headers), body), to=method)
@@ -100,6 +100,19 @@ class Receiver:
 
         return await self.service.database.read(counted)
 
+    async def forget(self) -> None:
+        """Empties the store, the counts of what was turned away, and the memory of when they were told."""
+        self.service._hook.turned_away.clear()
+        self.service._hook._told_at = -math.inf
+        # Events first: a stage that is under way holds them, and what it makes of them goes with the rest.
+        tables = [events, *(table for table in metadata.sorted_tables if table is not events)]
+
+        def delete_all(conn: Connection) -> None:
+            for table in tables:
+                conn.execute(delete(table))
+
+        await self.service.database.write(delete_all)
+
 
 def guarded(answer: Answer) -> Answer:
     """The answer, in which there is no secret."""
@@ -112,6 +125,7 @@ async def serving(settings: Settings, *, runs_pipeline: bool = False) -> AsyncIt
     """A receiver on a free port, for as long as this lasts."""
     with listen("127.0.0.1", 0) as listener:
         async with open_service(settings, runs_pipeline=runs_pipeline) as service:
+            service.intake.longest_wait = LONG  # what a slow machine needs is no reason to turn a callback away
             server = Server(server_config(service.app, settings))
             task = asyncio.create_task(server.serve(sockets=[listener]))
             try:

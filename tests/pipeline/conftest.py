@@ -1,0 +1,102 @@
+"""What the pipeline's tests share: a clock that is set by hand, databases of their own, an offline Runflow, the log."""
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from receiver.offline import OfflineRunflow
+from receiver.runflow.client import RunflowClient
+from receiver.store import schema
+from receiver.store.database import Database, open_database
+from tests.pipeline.clock import DEADLINE, Clock
+from tests.pipeline.desk import KEY, Desk, client_of
+from tests.pipeline.gate import Gate, gated
+from tests.pipeline.outage import Interrupted
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The time, which stands still until a test moves it."""
+    return Clock()
+
+
+@pytest.fixture
+async def database(tmp_path: Path, clock: Clock) -> AsyncIterator[Interrupted]:
+    """A migrated SQLite database that can be made to go away."""
+    interrupted = Interrupted(open_database(f"sqlite:///{tmp_path / 'receiver.db'}", clock=clock))
+    await schema.upgrade(interrupted)
+    yield interrupted
+    await interrupted.close()
+
+
+@pytest.fixture
+async def postgres_address(postgres_url: str) -> AsyncIterator[str]:
+    """The address of a migrated PostgreSQL database of the test's own."""
+    name = f"receiver_test_{uuid.uuid4().hex}"
+    await _on_server(postgres_url, f"CREATE DATABASE {name}")
+    address = f"{postgres_url.rpartition('/')[0]}/{name}"
+    database = open_database(address)
+    await schema.upgrade(database)
+    await database.close()
+    yield address
+    await _on_server(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _on_server(url: str, statement: str) -> None:
+    connection: Any = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def postgres(postgres_address: str, clock: Clock) -> AsyncIterator[tuple[Database, Database]]:
+    """The same PostgreSQL database twice, as two processes have it, at a time that is set by hand."""
+    both = open_database(postgres_address, clock=clock), open_database(postgres_address, clock=clock)
+    yield both
+    for each in both:
+        await each.close()
+
+
+@pytest.fixture
+async def runflow() -> AsyncIterator[OfflineRunflow]:
+    """A Runflow that asks for the key."""
+    async with OfflineRunflow(secret="whsec_pipeline_tests", api_key=KEY, decide_delay=0) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(runflow: OfflineRunflow) -> AsyncIterator[RunflowClient]:
+    """A client with the right key."""
+    client = client_of(runflow)
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def gate(runflow: OfflineRunflow) -> AsyncIterator[tuple[Gate, RunflowClient]]:
+    """A gate before that Runflow's API, and a client that asks through it."""
+    async with gated(runflow) as (gate, url):
+        client = RunflowClient(url, KEY, timeout=DEADLINE)
+        yield gate, client
+        await client.close()
+
+
+@pytest.fixture
+def desk(database: Interrupted, runflow: OfflineRunflow) -> Desk:
+    """Everything that is released goes to `log`."""
+    return Desk(database, runflow)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[EventDict]]:
+    """What is logged during the test."""
+    with capture_logs() as entries:
+        yield entries

@@ -1,0 +1,427 @@
+"""Delivering to one sink: what each outcome does to the message, and to the sink."""
+
+import math
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import insert
+from structlog.typing import EventDict
+
+from receiver.core.envelope import Message
+from receiver.core.verdict import without_tree
+from receiver.pipeline import deliver
+from receiver.pipeline.deliver import FIRST_WAIT, LONGEST_ASKED_WAIT, LONGEST_PAUSE, LONGEST_WAIT, MARGIN, SinkLane
+from receiver.sinks.base import Again, Done, Down, Never, Outcome
+from receiver.store import outbox
+from receiver.store.results import Found, new_delivery, release
+from receiver.store.tables import deliveries
+from tests.pipeline.clock import DEADLINE, Clock, until
+from tests.pipeline.desk import SOURCE, Desk, idle, leased, plan_of, step
+from tests.pipeline.outage import Interrupted
+from tests.pipeline.recording import BatchingSink, RecordingSink
+
+
+def lane_of(desk: Desk, sink: RecordingSink, **changes: Any) -> SinkLane:
+    return SinkLane(desk.database, desk.bells, plan_of(sink, **changes), source=SOURCE, process="us")
+
+
+async def test_done_is_delivered(desk: Desk, clock: Clock) -> None:
+    """The other side's own name for it is kept, and nothing more is due."""
+    sink = RecordingSink(lambda _: Done("1-0"))
+    lane = lane_of(desk, sink)
+    [key] = await desk.release()
+    await step(lane)
+    delivery = await desk.delivery()
+    assert (delivery.state, delivery.remote_id, delivery.attempts) == ("delivered", "1-0", 1)
+    assert (delivery.due_at, delivery.ended_at) == (None, clock())
+    [message] = sink.given
+    assert message.id == message.key == f"{key}:evaluation.completed:1"
+    assert message.source == SOURCE
+    assert await step(lane) is None
+    assert len(sink.given) == 1
+
+
+async def test_again_comes_back_at_growing_distances(desk: Desk, clock: Clock, logged: list[EventDict]) -> None:
+    """The wait doubles up to an hour, the reason is kept and told, and the lane says when to look again."""
+    sink = RecordingSink(lambda _: Again("busy"))
+    lane = lane_of(desk, sink, dead_after=timedelta(days=30))
+    [key] = await desk.release()
+    for attempt in range(1, 16):
+        await step(lane)
+        delivery = await desk.delivery()
+        wait = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT)
+        assert (delivery.state, delivery.attempts, delivery.last_error) == ("pending", attempt, "busy")
+        assert delivery.due_at is not None
+        assert clock() + wait / 2 <= delivery.due_at <= clock() + wait
+        assert await step(lane) == delivery.due_at
+        assert len(sink.given) == attempt
+        clock.moment = delivery.due_at
+    told = [entry for entry in logged if entry["event"] == "delivery.again"]
+    assert len(told) == 15
+    assert (told[0]["sink"], told[0]["evaluation_id"], told[0]["reason"]) == ("log", str(key), "busy")
+    sink.answer = lambda _: Done()
+    await step(lane)
+    assert await desk.states() == ["delivered"]
+    assert len({message.key for message in sink.given}) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "wait"),
+    [(30.0, timedelta(seconds=30)), (90_000.0, LONGEST_ASKED_WAIT), (math.inf, LONGEST_ASKED_WAIT)],
+)
+async def test_again_waits_at_least_as_long_as_it_is_asked_to(
+    desk: Desk, clock: Clock, asked: float, wait: timedelta
+) -> None:
+    """`after` is heeded, up to an hour."""
+    lane = lane_of(desk, RecordingSink(lambda _: Again("busy", after=asked)))
+    await desk.release()
+    await step(lane)
+    assert (await desk.delivery()).due_at == clock() + wait
+
+
+@pytest.mark.parametrize("asked", [-5.0, math.nan, None])
+async def test_a_wait_that_makes_no_sense_is_none(desk: Desk, clock: Clock, asked: float | None) -> None:
+    """The usual wait stands where the other side asks for nothing that could be heeded."""
+    lane = lane_of(desk, RecordingSink(lambda _: Again("busy", after=asked)))
+    await desk.release()
+    await step(lane)
+    due_at = (await desk.delivery()).due_at
+    assert due_at is not None
+    assert clock() + FIRST_WAIT / 2 <= due_at <= clock() + FIRST_WAIT
+
+
+async def test_again_has_an_end(desk: Desk, clock: Clock, logged: list[EventDict]) -> None:
+    """What fails for as long as `dead_after` is a dead letter that says why, and the log is told."""
+    lane = lane_of(desk, RecordingSink(lambda _: Again("busy")), dead_after=timedelta(hours=2))
+    await desk.release()
+    await step(lane)
+    clock.advance(timedelta(hours=2) - timedelta(seconds=1))
+    await step(lane)
+    assert await desk.states() == ["pending"]
+    clock.advance(LONGEST_WAIT)
+    await step(lane)
+    delivery = await desk.delivery()
+    assert (delivery.state, delivery.attempts, delivery.ended_at) == ("dead", 3, clock())
+    assert delivery.last_error == "given up after 2:00:00: busy"
+    assert [entry["log_level"] for entry in logged if entry["event"] == "delivery.dead"] == ["warning"]
+
+
+async def test_never_is_a_dead_letter(desk: Desk) -> None:
+    """It is not tried again, and the next message is sent all the same."""
+    sink = RecordingSink(lambda _: Never("too long: 300 bytes over"))
+    lane = lane_of(desk, sink)
+    await desk.release()
+    await step(lane)
+    delivery = await desk.delivery()
+    assert (delivery.state, delivery.last_error) == ("dead", "too long: 300 bytes over")
+    sink.answer = lambda _: Done()
+    await desk.release()
+    await step(lane)
+    assert await desk.states() == ["dead", "delivered"]
+
+
+async def test_down_pauses_the_sink_and_not_the_message(desk: Desk, clock: Clock, logged: list[EventDict]) -> None:
+    """Nothing is sent during the pause and no attempt is used up; one probe at a time follows, and the first taken resumes."""
+    sink = RecordingSink(lambda _: Down("refused"))
+    lane = lane_of(desk, sink)
+    await desk.release(4)
+    await step(lane)
+    assert len(sink.given) == 2
+    for failures in range(1, 11):
+        state = await desk.lane("sink:log")
+        longest = min(FIRST_WAIT * 2 ** (failures - 1), LONGEST_PAUSE)
+        assert (state.failures, state.reason) == (failures, "refused")
+        assert state.paused_until is not None
+        assert clock() + longest / 2 <= state.paused_until <= clock() + longest
+        assert await step(lane) == state.paused_until
+        assert len(sink.given) == 1 + failures
+        clock.moment = state.paused_until
+        await step(lane)
+        assert len(sink.given) == 2 + failures
+    records = await desk.deliveries()
+    assert [(each.state, each.attempts) for each in records] == [("pending", 0)] * 4
+    sink.answer = lambda _: Done()
+    clock.advance(LONGEST_PAUSE)
+    await step(lane)
+    assert sorted(await desk.states()) == ["delivered", *["pending"] * 3]
+    while "pending" in await desk.states():
+        await step(lane)
+    assert await desk.states() == ["delivered"] * 4
+    events = [(entry["event"], entry["sink"]) for entry in logged if entry["event"].startswith("sink.p")]
+    assert events == [("sink.paused", "log")]
+    assert [entry["event"] for entry in logged if entry["event"] == "sink.resumed"] == ["sink.resumed"]
+
+
+async def test_down_pauses_for_as_long_as_it_is_asked_to(desk: Desk, clock: Clock) -> None:
+    """A sink that says when it can take something again is left alone until then."""
+    lane = lane_of(desk, RecordingSink(lambda _: Down("rate limited", after=77)))
+    await desk.release()
+    assert await step(lane) is not None
+    assert (await desk.lane("sink:log")).paused_until == clock() + timedelta(seconds=77)
+
+
+async def test_down_never_makes_a_dead_letter(desk: Desk, clock: Clock) -> None:
+    """A sink that was down for longer than `dead_after` has used up no message."""
+    sink = RecordingSink(lambda _: Down("refused"))
+    lane = lane_of(desk, sink, dead_after=timedelta(hours=1))
+    await desk.release()
+    await step(lane)
+    clock.advance(days=3)
+    await step(lane)
+    assert await desk.states() == ["pending"]
+    sink.answer = lambda _: Done()
+    clock.advance(days=3)
+    await step(lane)
+    assert await desk.states() == ["delivered"]
+
+
+async def test_a_probe_that_fails_by_itself_ends_the_pause(desk: Desk, clock: Clock) -> None:
+    """A sink that answers about one message is not down any more."""
+    sink = RecordingSink(lambda _: Down("refused"))
+    lane = lane_of(desk, sink)
+    await desk.release(2)
+    await step(lane)
+    sink.answer = lambda _: Never("too long")
+    clock.advance(LONGEST_PAUSE)
+    await step(lane)
+    assert sorted(await desk.states()) == ["dead", "pending"]
+    assert (await desk.lane("sink:log")).failures == 0
+
+
+async def test_no_probe_beside_one_that_is_under_way(desk: Desk, clock: Clock) -> None:
+    """While the probe hangs further steps start nothing; its end rings the bell when the next may be started."""
+    sink = RecordingSink(lambda _: Down("refused"))
+    lane = lane_of(desk, sink, concurrency=4)
+    await desk.release(4)
+    await step(lane)
+    sink.given.clear()
+    sink.open.clear()
+    clock.advance(LONGEST_PAUSE)
+    await lane.step()
+    await until(lambda: sink.busy == 1)
+    await lane.step()
+    assert len(sink.given) == 1
+    sink.answer = lambda _: Done()
+    sink.open.set()
+    await idle(lane)
+    await step(lane)
+    assert len(sink.given) == 4
+
+
+class Broken(RecordingSink):
+    """A sink with a defect."""
+
+    def __init__(self, defect: Any) -> None:
+        super().__init__()
+        self._defect = defect
+
+    async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:
+        self.given += messages
+        result: Sequence[Outcome] = self._defect(messages)
+        return result
+
+
+def raises(messages: Sequence[Message]) -> Sequence[Outcome]:
+    raise KeyError(messages[0].id)
+
+
+async def test_an_exception_in_a_sink_is_tried_again_and_told(desk: Desk, logged: list[EventDict]) -> None:
+    """The message is not lost, and the log has the traceback once for each attempt."""
+    lane = lane_of(desk, Broken(raises))
+    await desk.release()
+    await step(lane)
+    delivery = await desk.delivery()
+    assert (delivery.state, delivery.attempts) == ("pending", 1)
+    assert delivery.last_error == "the sink failed (KeyError)"
+    [told] = [entry for entry in logged if entry["event"] == "delivery.sink_failed"]
+    assert isinstance(told["exc_info"], KeyError)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+async def test_a_wrong_number_of_outcomes_says_nothing_of_any(desk: Desk, count: int) -> None:
+    """Which message an outcome was meant for cannot be known, so all are tried again."""
+    lane = lane_of(desk, Broken(lambda _: [Done()] * count))
+    await desk.release()
+    await step(lane)
+    assert [(each.state, each.attempts) for each in await desk.deliveries()] == [("pending", 1)]
+
+
+async def test_a_sink_that_hangs_is_cut_off(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past its own timeout and a margin the attempt has failed, and its place is free."""
+    monkeypatch.setattr(deliver, "MARGIN", 0.01)
+    sink = RecordingSink()
+    sink.open.clear()
+    lane = lane_of(desk, sink, timeout=0.01)
+    await desk.release()
+    await step(lane)
+    delivery = await desk.delivery()
+    assert (delivery.state, delivery.attempts, delivery.last_error) == ("pending", 1, "no answer within 0.02 s")
+    assert lane._tasks.room == 2
+
+
+async def test_messages_go_in_batches_and_each_has_its_outcome(desk: Desk) -> None:
+    """As many at once as the sink takes and there is room for, oldest first; one that fails costs the others nothing."""
+    keys: list[UUID] = []
+    outcomes: dict[int, Outcome] = {0: Done("a"), 1: Again("busy"), 2: Never("no"), 3: Done("b")}
+    sink = BatchingSink(lambda message: outcomes[keys.index(message.verdict.evaluation_id) % 4])
+    lane = lane_of(desk, sink)
+    await desk.release(10)
+    keys += [each.evaluation_id for each in await desk.deliveries()]
+    await step(lane)
+    assert sink.sizes == [4, 4]
+    assert [message.verdict.evaluation_id for message in sink.given] == keys[:8]
+    assert (await desk.states())[:8] == ["delivered", "pending", "dead", "delivered"] * 2
+    await step(lane)
+    assert sink.sizes == [4, 4, 2]
+    assert [each.remote_id for each in await desk.deliveries()][:4] == ["a", None, None, "b"]
+
+
+async def test_down_in_a_batch_pauses_the_sink_and_the_rest_is_kept(desk: Desk) -> None:
+    """What was done before the sink went down is delivered, the rest waits."""
+    sink = BatchingSink(lambda message: Down("gone") if len(sink.taken) == 2 else Done())
+    lane = lane_of(desk, sink)
+    await desk.release(4)
+    await step(lane)
+    assert [(each.state, each.attempts) for each in await desk.deliveries()] == [
+        ("delivered", 1), ("delivered", 1), ("pending", 0), ("pending", 0),
+    ]  # fmt: skip
+    assert (await desk.lane("sink:log")).failures == 1
+
+
+async def test_no_more_at_once_than_there_may_be(desk: Desk) -> None:
+    """Further steps start nothing while there is no room; the bell rings when there is, so that nothing is left waiting."""
+    sink = RecordingSink()
+    sink.open.clear()
+    lane = lane_of(desk, sink, concurrency=3)
+    await desk.release(5)
+    await lane.step()
+    await until(lambda: sink.busy == 3)
+    assert await lane.step() is None
+    bell = desk.bells.bell(lane.name)
+    bell.clear()
+    sink.open.set()
+    await until(bell.is_set)
+    assert lane._tasks.room >= 1
+    await idle(lane)
+    await step(lane)
+    assert (sink.busiest, await desk.states()) == (3, ["delivered"] * 5)
+
+
+async def test_a_replay_has_a_key_of_its_own(desk: Desk, database: Interrupted) -> None:
+    """It keeps the message's id, and gives the broker another key, for it is meant to arrive."""
+    sink = RecordingSink()
+    lane = lane_of(desk, sink)
+    [key] = await desk.release()
+    row = new_delivery(key, "log", 1, database.now(), "r7")
+    await database.write(lambda conn: conn.execute(insert(deliveries), [row]).close())
+    await step(lane)
+    first, second = sorted(sink.given, key=lambda message: message.key)
+    assert first.id == second.id == first.key
+    assert second.key == f"{first.id}:r7"
+    assert await desk.states() == ["delivered"] * 2
+
+
+async def test_an_earlier_revision_still_goes_out_as_it_was(desk: Desk) -> None:
+    """A delivery that waited while its verdict was revised carries the revision that it is of."""
+    sink = RecordingSink()
+    lane = lane_of(desk, sink)
+    [key] = await desk.release()
+    revised = Found(without_tree(await desk.verdict(key), "changed"), b"{}")
+    await desk.database.write(release, [revised], desk.routes, desk.database.now())
+    await step(lane)
+    await step(lane)
+    told = sorted((message.verdict.revision, message.verdict.tree_reason) for message in sink.given)
+    assert told == [(1, "no_api_key"), (2, "changed")]
+
+
+async def test_what_was_sent_is_not_sent_twice_for_a_database_that_is_away(desk: Desk, database: Interrupted) -> None:
+    """The acknowledgement is written when the database is back, and no other send happens."""
+    sink = RecordingSink()
+    sink.open.clear()
+    lane = lane_of(desk, sink)
+    await desk.release()
+    await lane.step()
+    await until(lambda: sink.busy == 1)
+    database.away = True
+    sink.open.set()
+    await until(lambda: database.refused >= 1)
+    database.away = False
+    await idle(lane)
+    assert await desk.states() == ["delivered"]
+    await step(lane)
+    assert len(sink.given) == 1
+
+
+async def test_a_pause_and_its_messages_outlast_a_database_that_is_away(desk: Desk, database: Interrupted) -> None:
+    """A sink that is down while the database is away is paused when it is back, and nothing stays leased."""
+    sink = RecordingSink(lambda _: Down("refused"))
+    sink.open.clear()
+    lane = lane_of(desk, sink)
+    await desk.release()
+    await lane.step()
+    await until(lambda: sink.busy == 1)
+    database.away = True
+    sink.open.set()
+    await until(lambda: database.refused >= 1)
+    database.away = False
+    await idle(lane)
+    assert (await desk.lane("sink:log")).failures == 1
+    assert await leased(database) == 0
+
+
+async def test_acknowledgements_are_written_together(desk: Desk, database: Interrupted) -> None:
+    """What ends while one write is under way goes into the next."""
+    sink = RecordingSink()
+    lane = lane_of(desk, sink, concurrency=20)
+    await desk.release(20)
+    await lane.step()
+    database.slow.clear()
+    await until(lambda: len(sink.taken) == 20)
+    assert database.waiting <= 1
+    database.slow.set()
+    await idle(lane)
+    assert await desk.states() == ["delivered"] * 20
+
+
+async def test_a_lost_lease_among_others_is_fenced(desk: Desk, clock: Clock) -> None:
+    """Whoever lost a lease writes nothing over what the new holder wrote, and its other messages are none the worse."""
+    ours, theirs = RecordingSink(lambda _: Never("ours")), RecordingSink(lambda _: Done("theirs"))
+    ours.open.clear()
+    first, second = lane_of(desk, ours, concurrency=5), lane_of(desk, theirs)
+    await desk.release(2)
+    await first.step()
+    await until(lambda: ours.busy == 2)
+    await step(second)
+    assert theirs.given == []
+    clock.advance(seconds=DEADLINE + 3 * MARGIN)
+    await step(second)
+    await desk.release(1)
+    await first.step()
+    await until(lambda: ours.busy == 3)
+    ours.open.set()
+    await idle(first)
+    records = await desk.deliveries()
+    assert [(each.state, each.remote_id, each.attempts) for each in records] == [
+        ("delivered", "theirs", 2), ("delivered", "theirs", 2), ("dead", None, 1),
+    ]  # fmt: skip
+
+
+async def test_a_defect_in_the_write_back_leaves_the_message_to_its_lease(
+    desk: Desk, database: Interrupted, clock: Clock, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
+) -> None:
+    """It is told, the place is free, and the message is sent again when the lease has ended."""
+    sink = RecordingSink()
+    lane = lane_of(desk, sink, timeout=10)
+    await desk.release()
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox, "settle", lambda *_: 1 / 0)
+        await step(lane)
+    assert await desk.states() == ["leased"]
+    assert lane._tasks.room == 2
+    assert [entry["event"] for entry in logged if entry["log_level"] == "error"] == ["pipeline.task_failed"]
+    clock.advance(seconds=30)
+    await step(lane)
+    assert (len(sink.given), await desk.states()) == (2, ["delivered"])

@@ -1,0 +1,138 @@
+"""The first stage: from a stored event to a pending verdict whose tree is to be fetched, or to one that goes out at once."""
+
+from uuid import UUID, uuid4
+
+import orjson
+import pytest
+from structlog.typing import EventDict
+
+from receiver.core.callback import origin_of
+from receiver.core.routing import Route
+from receiver.offline import OfflineRunflow
+from receiver.pipeline.stage import BATCH, Stage
+from receiver.pipeline.station import FETCHES
+from receiver.store import reading
+from receiver.store.audit import audit
+from receiver.store.intake import EventArrival
+from tests.pipeline.clock import Clock
+from tests.pipeline.desk import HOLD, LOG, Desk, arrival
+from tests.pipeline.outage import Interrupted
+
+ARCHIVE = Route("archive", takes_samples=True)
+
+
+@pytest.fixture
+def desk(database: Interrupted, runflow: OfflineRunflow) -> Desk:
+    """Everything goes to `log`, samples go to `archive` as well."""
+    return Desk(database, runflow, [LOG, ARCHIVE])
+
+
+def event(key: UUID, clock: Clock, **fields: object) -> EventArrival:
+    """A completed evaluation's event with such a body."""
+    content = {"event": "evaluation.completed", "evaluation_id": str(key), **fields}
+    return EventArrival(
+        key, "evaluation.completed", orjson.dumps(content), origin_of(key), "old", "req_7", clock.moment
+    )
+
+
+async def test_an_event_becomes_a_pending_verdict_with_a_fetch(desk: Desk, clock: Clock) -> None:
+    """The verdict is shown as pending and goes nowhere; its fetch is due now and held for as long as the settings say."""
+    [key] = desk.add()
+    await desk.arrive(key)
+    verdict = await desk.verdict(key)
+    assert (verdict.tree, verdict.revision, verdict.received_at) == ("pending", 0, clock())
+    assert await desk.deliveries() == []
+    fetch = await desk.fetch(key)
+    assert (fetch.due_at, fetch.hold_until, fetch.attempts, fetch.leased) == (clock(), clock() + HOLD, 0, False)
+    assert desk.bells.bell(FETCHES).is_set()
+
+
+async def test_the_hold_begins_when_the_callback_came(desk: Desk, clock: Clock) -> None:
+    """A stage that is late takes nothing off the promise of how long a verdict is held at most."""
+    [key] = desk.add()
+    came = clock()
+    await desk.database.accept([arrival(desk.runflow, key, came)])
+    clock.advance(minutes=3)
+    await Stage(desk.database, desk.bells, desk.routes, has_key=True, hold=HOLD).step()
+    assert (await desk.fetch(key)).hold_until == came + HOLD
+
+
+async def test_without_a_key_it_goes_out_at_once(desk: Desk) -> None:
+    """The callback's verdict alone goes to the sinks, which are woken, and no fetch is asked for."""
+    [key] = desk.add()
+    await desk.arrive(key, has_key=False)
+    verdict = await desk.verdict(key)
+    assert (verdict.tree, verdict.tree_reason, verdict.revision) == ("unavailable", "no_api_key", 1)
+    assert await desk.states() == ["pending"]
+    assert desk.bells.bell("sink:log").is_set()
+    assert not desk.bells.bell(FETCHES).is_set()
+
+
+@pytest.mark.parametrize("has_key", [False, True])
+async def test_a_sample_goes_to_those_that_take_samples(desk: Desk, clock: Clock, has_key: bool) -> None:
+    """It is not fetched, for Runflow knows nothing of it, and its verdict says that it is a sample."""
+    key = UUID("00000000-0000-4000-8000-000000000001")
+    await desk.database.accept([event(key, clock)])
+    await desk.arrive(has_key=has_key)
+    verdict = await desk.verdict(key)
+    assert (verdict.origin, verdict.tree, verdict.tree_reason) == ("sample", "unavailable", "sample")
+    assert (await desk.states("archive"), await desk.states("log")) == (["pending"], [])
+
+
+async def test_the_log_tells_where_it_came_from(desk: Desk, clock: Clock, logged: list[EventDict]) -> None:
+    """One line with the request's id, the secret's label and the evaluation's id; nothing odd is told of a good body."""
+    [key] = desk.add()
+    await desk.database.accept([arrival(desk.runflow, key, clock())])
+    await desk.arrive()
+    [line] = logged
+    assert line["event"] == "callback.stored"
+    assert (line["evaluation_id"], line["request_id"], line["secret"]) == (str(key), "req_1", "main")
+
+
+async def test_an_odd_body_is_told_and_held_back_by_nothing(desk: Desk, clock: Clock, logged: list[EventDict]) -> None:
+    """Wrong fields are named in the log, and the evaluation is fetched like any other."""
+    key = uuid4()
+    await desk.database.accept([event(key, clock, status="failed", overall_passed="yes", completed_at=17)])
+    await desk.arrive()
+    [odd] = [line for line in logged if line["event"] == "callback.odd"]
+    assert odd["evaluation_id"] == str(key)
+    assert {"overall_passed is not readable", "completed_at is not readable"} <= set(odd["oddities"])
+    assert (await desk.fetch(key)).due_at == clock()
+
+
+async def test_a_repeat_with_other_bytes_is_fetched_again(desk: Desk, clock: Clock) -> None:
+    """The same bytes ask for nothing; other bytes make the fetch due, with all its tries and time before it again."""
+    key = uuid4()
+    await desk.database.accept([event(key, clock)])
+    await desk.arrive()
+    clock.advance(minutes=1)
+    await desk.database.accept([event(key, clock)])
+    await desk.arrive()
+    assert (await desk.fetch(key)).asked == 1
+    await desk.database.accept([event(key, clock, client_ref="other")])
+    await desk.arrive()
+    fetch = await desk.fetch(key)
+    assert (fetch.asked, fetch.due_at, fetch.started_at) == (2, clock(), clock())
+
+
+async def test_both_events_of_an_evaluation_are_one_verdict(desk: Desk, clock: Clock) -> None:
+    """The impossible case is two events, one verdict, and a fetch that decides."""
+    key = uuid4()
+    completed = event(key, clock)
+    await desk.database.accept([completed, completed._replace(event="evaluation.failed")])
+    await desk.arrive()
+    books = await desk.database.read(audit, [])
+    assert (books.events, books.evaluations, books.waiting) == (2, 1, 1)
+    assert (await desk.fetch(key)).asked == 2
+
+
+async def test_one_step_sees_to_all_that_waits(desk: Desk, clock: Clock) -> None:
+    """However many there are, in batches; a step with nothing to do does nothing."""
+    keys = [uuid4() for _ in range(2 * BATCH + 1)]
+    await desk.database.accept([event(key, clock) for key in keys])
+    await desk.arrive()
+    for key in keys:
+        assert await desk.database.read(reading.one, key) is not None
+    desk.bells.bell(FETCHES).clear()
+    await desk.arrive()
+    assert not desk.bells.bell(FETCHES).is_set()

@@ -1,0 +1,290 @@
+"""PostgreSQL's own: servers and connections that go away, bells between processes, the server's time."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
+from datetime import datetime, timedelta
+
+import asyncpg
+import pytest
+from sqlalchemy import Connection, text
+
+from receiver.errors import StoreUnavailable
+from receiver.store import lanes, postgres
+from receiver.store.database import Database, open_database, system_clock
+from receiver.store.intake import Taken
+from receiver.store.tables import events
+from receiver.store.tables import lanes as lanes_table
+from tests.store.building import NOW, accepted, arrival, key
+from tests.store.places import all_of, ask, at_database, execute, opened, rows, scalar, until
+
+pytestmark = pytest.mark.postgres
+
+OTHERS = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+BACKENDS = f"SELECT pid FROM pg_stat_activity WHERE {OTHERS}"
+
+
+def pause(conn: Connection, name: str) -> bool:
+    return lanes.pause(conn, name, until=NOW, reason="", now=NOW)
+
+
+async def killed(url: str, pids: str = BACKENDS) -> None:
+    """Ends all connections to this database, and returns when they are gone."""
+    before = set(await ask(url, pids))
+    await execute(url, f"SELECT pg_terminate_backend(pid) FROM ({pids}) AS of_this")
+
+    async def gone() -> bool:
+        return not before & set(await ask(url, pids))
+
+    await until(gone)
+
+
+@asynccontextmanager
+async def locked(url: str) -> AsyncIterator[None]:
+    """Holds a lock that `wait_for_lock` waits for."""
+    conn = await asyncpg.connect(url)
+    try:
+        await conn.execute("SELECT pg_advisory_lock(7)")
+        yield
+    finally:
+        await conn.close()
+
+
+def wait_for_lock(conn: Connection) -> None:
+    conn.execute(text("SELECT pg_advisory_xact_lock_shared(7)"))
+
+
+async def waiting_for_lock(url: str, many: int) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+    return await ask(url, query) == [(many,)]
+
+
+@pytest.fixture
+def closed_url() -> Iterator[str]:
+    """The address of a server that is not there: the port is taken, and nobody listens on it."""
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"postgresql://postgres@127.0.0.1:{taken.getsockname()[1]}/x"
+
+
+@pytest.mark.parametrize("missing", ["server", "database"])
+async def test_no_server(postgres_place: str, closed_url: str, missing: str) -> None:
+    """Without a server, and without such a database on it, every call says that the database cannot be used."""
+    url = closed_url if missing == "server" else at_database(postgres_place, "receiver_test_no_such")
+    async with opened(url) as database:
+        calls = (database.accept([arrival(1)]), database.read(lanes.troubled), database.write(pause, "x"))
+        for call in (*calls, database.migrate(pause, "x"), database.ring("events")):
+            with pytest.raises(StoreUnavailable) as caught:
+                await call
+            assert caught.value.reason == "database"
+
+
+async def test_connections_that_were_ended(on_postgres: Database, postgres_place: str) -> None:
+    """Connections that the server ended while they lay idle are replaced without anybody seeing an error."""
+    for _ in range(3):
+        await all_of([on_postgres.read(scalar, "SELECT pg_sleep(0.01)") for _ in range(8)])
+        await all_of([on_postgres.accept([arrival(n)]) for n in range(2)])
+        await killed(postgres_place)
+        await all_of([on_postgres.read(lanes.troubled) for _ in range(8)])
+        await all_of([on_postgres.accept([arrival(n)]) for n in range(2)])
+    assert await on_postgres.read(rows, events, "evaluation_id", "repeats") == [(key(0), 5), (key(1), 5)]
+
+
+async def test_ended_in_the_middle(on_postgres: Database, postgres_place: str) -> None:
+    """A connection that is ended inside a transaction undoes it: all or nothing is done, and the next call works."""
+    tries = 0
+
+    def ended(conn: Connection) -> str:
+        nonlocal tries
+        tries += 1
+        pause(conn, f"try {tries}")
+        if tries == 1:
+            conn.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return "done"
+
+    try:
+        assert await on_postgres.write(ended) == "done"
+        expected = [("after",), ("try 2",)]
+    except StoreUnavailable as error:
+        assert error.reason == "database"
+        expected = [("after",)]
+    assert await on_postgres.write(pause, "after")
+    assert await on_postgres.read(rows, lanes_table, "name") == expected
+
+
+async def test_ended_under_load(on_postgres: Database, postgres_place: str) -> None:
+    """While connections are ended again and again, each batch is stored or refused; none is lost, none stored twice."""
+    stored = set()
+    done = asyncio.Event()
+
+    async def store(worker: int) -> None:
+        for n in range(worker, 100, 4):
+            try:
+                await on_postgres.accept([arrival(n)])
+                stored.add(key(n))
+            except StoreUnavailable as error:
+                assert error.reason == "database"
+
+    async def end() -> None:
+        while not done.is_set():
+            await execute(postgres_place, f"SELECT pg_terminate_backend(pid) FROM ({BACKENDS}) AS of_this")
+
+    ending = asyncio.create_task(end())
+    await all_of([store(worker) for worker in range(4)])
+    done.set()
+    await ending
+    found = {key for [key] in await on_postgres.read(rows, events, "evaluation_id")}
+    assert stored <= found
+    assert await on_postgres.accept([arrival(1000)]) == [Taken.NEW]
+
+
+async def test_statement_that_hangs(postgres_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement that takes too long is given up, and its connection is of use again."""
+    monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 2)
+    async with opened(postgres_place) as database:
+        with pytest.raises(StoreUnavailable) as caught:
+            await database.write(scalar, "SELECT pg_sleep(600)")
+        assert caught.value.reason == "database"
+
+        async def works() -> bool:
+            try:
+                return await database.write(pause, "after")
+            except StoreUnavailable:  # two seconds may be too short on a machine that is very slow just now
+                return False
+
+        await until(works)
+
+
+async def test_intake_has_its_own(on_postgres: Database, postgres_place: str) -> None:
+    """Slow queries that hold all other connections cannot keep a callback out."""
+    async with locked(postgres_place):
+        slow = [asyncio.create_task(on_postgres.read(wait_for_lock)) for _ in range(20)]
+        await until(lambda: waiting_for_lock(postgres_place, postgres.CONNECTIONS))
+        assert await on_postgres.accept([arrival(1)]) == [Taken.NEW]
+    await asyncio.gather(*slow)
+
+
+async def test_one_moment(on_postgres: Database, postgres_place: str) -> None:
+    """What is read in one transaction is of one moment, whatever is written meanwhile."""
+
+    def twice(conn: Connection) -> tuple[int, int]:
+        before = scalar(conn, "SELECT count(*) FROM lanes")
+        wait_for_lock(conn)
+        return before, scalar(conn, "SELECT count(*) FROM lanes")
+
+    async with locked(postgres_place):
+        reading = asyncio.create_task(on_postgres.read(twice))
+        await until(lambda: waiting_for_lock(postgres_place, 1))
+        await on_postgres.write(pause, "meanwhile")
+    assert await reading == (0, 0)
+
+
+async def test_close(postgres_place: str) -> None:
+    """Closing finishes what is under way; what comes afterwards is refused, and leaves no connection behind."""
+    database = open_database(postgres_place)
+    writing = asyncio.create_task(database.write(pause, "under way"))
+    await asyncio.sleep(0)
+    await database.close()
+    assert await writing is True
+    for late in (database.write(pause, "late"), database.read(lanes.troubled), database.accept([arrival(1)])):
+        with pytest.raises(StoreUnavailable) as caught:
+            await late
+        assert caught.value.reason == "stopping"
+    assert await ask(postgres_place, "SELECT name FROM lanes") == [("under way",)]
+
+    async def none_left() -> bool:
+        return not await ask(postgres_place, BACKENDS)
+
+    await until(none_left)
+
+
+class Ear:
+    """What a process hears."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.heard: asyncio.Queue[str] = asyncio.Queue()
+        self._task = asyncio.create_task(database.listen(self.heard.put_nowait))
+
+    async def hears(self, bell: str) -> None:
+        """Returns when that bell was heard."""
+        async with asyncio.timeout(60):
+            while await self.heard.get() != bell:
+                pass
+
+    async def close(self) -> None:
+        """Stops listening."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+LISTENERS = f"SELECT pid FROM pg_stat_activity WHERE {OTHERS} AND query ILIKE 'LISTEN%'"
+
+
+async def listening(url: str) -> bool:
+    """Whether any connection listens."""
+    return bool(await ask(url, LISTENERS))
+
+
+async def test_bells(on_postgres: Database, another_on_postgres: Database, postgres_place: str) -> None:
+    """A bell that one process rings is heard by all that listen, itself included."""
+    assert on_postgres.hears_others is True
+    ears = [Ear(on_postgres), Ear(another_on_postgres)]
+
+    async def both() -> bool:
+        return len(await ask(postgres_place, LISTENERS)) == 2
+
+    await until(both)
+    await on_postgres.ring("sink:é")
+    for ear in ears:
+        await ear.hears("sink:é")
+        await ear.close()
+
+
+async def test_bells_over_a_lost_connection(
+    on_postgres: Database, another_on_postgres: Database, postgres_place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listener whose connection was ended comes back by itself and hears again."""
+    monkeypatch.setattr(postgres, "RECONNECT_SECONDS", 0.05)
+    ear = Ear(on_postgres)
+    for bell in ("first", "second", "third"):
+        await until(lambda: listening(postgres_place))
+        await another_on_postgres.ring(bell)
+        await ear.hears(bell)
+        await killed(postgres_place, LISTENERS)
+    await ear.close()
+
+
+async def test_listening_without_a_server(closed_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While there is no server the listener keeps trying, and ends when it is told to."""
+    monkeypatch.setattr(postgres, "RECONNECT_SECONDS", 0)
+    async with opened(closed_url) as database:
+        ear = Ear(database)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert ear.heard.empty()
+        await ear.close()
+
+
+async def test_time_of_the_server(postgres_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However wrong this machine's clock is, `now` is the server's time, so that all machines mean the same by it."""
+
+    def slow() -> datetime:
+        return system_clock() - timedelta(hours=5)
+
+    monkeypatch.setattr(postgres, "system_clock", slow)
+    async with opened(postgres_place, clock=slow) as database:
+        [(theirs,)] = await ask(postgres_place, "SELECT clock_timestamp()")
+        await accepted(database, arrival(1))
+        assert abs(database.now() - theirs) < timedelta(hours=1)
+
+
+async def test_options_of_libpq(postgres_place: str) -> None:
+    """An address with the options that providers of PostgreSQL write is understood, also by the connection that listens."""
+    url = f"{postgres_place}?sslmode=prefer&connect_timeout=10&channel_binding=prefer&work_mem=5MB"
+    async with opened(url) as database:
+        assert await database.read(scalar, "SELECT current_setting('work_mem')") == "5MB"
+        ear = Ear(database)
+        await until(lambda: listening(postgres_place))
+        await ear.close()
