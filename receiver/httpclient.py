@@ -28,7 +28,7 @@ def open_client(*, timeout: float, connections: int = MOST_CONNECTIONS) -> Async
 
 def why(error: Exception) -> str:
     """What went wrong, for people. The client's own text is left out where it may show the address, which can be a secret."""
-    if isinstance(error, client.TimeoutException):
+    if isinstance(error, client.TimeoutException | TimeoutError):
         return "no answer in time" if not isinstance(error, client.ConnectTimeout) else "no connection in time"
     if isinstance(error, client.ConnectError):
         return "cannot connect"

@@ -1,7 +1,7 @@
 """The one place that knows all concrete classes: builds the service from its settings, reloads it, closes it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -23,16 +23,15 @@ from receiver.sinks.base import SinkOptions
 from receiver.sinks.registry import open_sink
 from receiver.store import lanes, schema
 from receiver.store.database import Database, open_database
-from receiver.web.access import Access, TokenDigest
+from receiver.web.access import Access
 from receiver.web.api import Api
 from receiver.web.health import Health
 from receiver.web.hook import Hook
 
 DATABASE_RETRY_SECONDS = 1.0
 INTAKE_SECONDS = 2.0
-RING_SECONDS = 1.0
-CLOSE_SECONDS = 5.0
-"""How long each part of a stop may take: a database that hangs must not hold it up."""
+CLOSE_SECONDS = 1.0
+"""How long each part of a stop may take: a database that hangs must not hold it up, and all of it be over in ten seconds."""
 NEEDS_A_RESTART = ("database_url", "database_pooler", "host", "port", "trusted_proxies", "limits")
 """Settings that a reload leaves as they are."""
 
@@ -83,10 +82,6 @@ def _pipeline_plan(settings: Settings, *, with_sinks: bool) -> PipelinePlan:
     )
 
 
-def _tokens(settings: Settings) -> Sequence[TokenDigest]:
-    return [TokenDigest(token.label, token.scope, token.sha256) for token in settings.api_tokens]
-
-
 class Service:
     """Everything that one process runs. `app` is its HTTP side. `runs_pipeline`: whether it fetches and delivers."""
 
@@ -105,7 +100,7 @@ class Service:
             body_bytes=limits.body_bytes,
             now=self.database.now,
         )
-        self._api = Api(self.database, Access(_tokens(settings)))
+        self._api = Api(self.database, Access(settings.api_tokens))
         self.app: Starlette = create_app(self._hook, self._api, Health(self.database, self.intake))
         self._pipeline: Pipeline | StageOnly | None = None
         self._preparing: asyncio.Task[None] | None = None
@@ -177,7 +172,7 @@ class Service:
             successor = self._new_pipeline(settings)
             self._settings = settings.model_copy(update=kept)
             self._hook.keyring = Keyring(settings.webhook_secrets)
-            self._api.access = Access(_tokens(settings))
+            self._api.access = Access(settings.api_tokens)
             if self._pipeline is not None:
                 await self._pipeline.stop()
             self._pipeline = successor
@@ -188,13 +183,19 @@ class Service:
         """In order: take in no more, let what is under way end or give it back, close the database."""
         self._is_stopping = True
         await _ended(self._preparing)
-        await _at_most(INTAKE_SECONDS, self.intake.stop())
+        # Both at once: a database that hangs would hold up one after the other.
+        await asyncio.gather(_at_most(INTAKE_SECONDS, self.intake.stop()), self._stop_pipeline())
+        await _at_most(CLOSE_SECONDS, self._close())
+
+    async def _stop_pipeline(self) -> None:
         async with self._reloading:
             if self._pipeline is not None:
                 await self._pipeline.stop()
+
+    async def _close(self) -> None:
         await _ended(self._ringing)
-        await _at_most(RING_SECONDS, self._bells.flush())
-        await _at_most(CLOSE_SECONDS, self.database.close())
+        await self._bells.flush()
+        await self.database.close()
 
 
 async def _at_most(seconds: float, work: Awaitable[None]) -> None:

@@ -21,7 +21,8 @@ from receiver.errors import SettingsError
 from receiver.settings import Settings
 from receiver.wiring import Service, open_service
 
-HTTP_GRACE_SECONDS = 2
+HTTP_GRACE_SECONDS = 1
+"""For requests under way at a stop. A callback whose answer does not come in that time is posted again."""
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep idle connections (nginx: 60), so that it is never this side that closes one in use."""
 BACKLOG = 2048

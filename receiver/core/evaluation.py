@@ -105,8 +105,10 @@ class Evaluation(Lenient):
         return self.status_code in TERMINAL
 
 
+EMBEDDED = ("run", "model", "flow", "comfyui_workflow", "parent_evaluation")
+"""The embedded objects that are kept and shown, but are no part of messages."""
+
+
 def embedded(tree: dict[str, Any]) -> dict[str, Any]:
-    """The embedded objects that are kept and shown, but not part of messages."""
-    return {
-        name: storable(tree.get(name)) for name in ("run", "model", "flow", "comfyui_workflow", "parent_evaluation")
-    }
+    """Those of a tree, as they came; null where they are not there."""
+    return {name: storable(tree.get(name)) for name in EMBEDDED}

@@ -21,9 +21,9 @@ from receiver.store.database import Database, new_id
 
 BEAT_SECONDS = 10.0
 GONE_AFTER = timedelta(seconds=35)
-STOP_GRACE = 4.0
+STOP_GRACE = 3.0
 """Seconds that steps, fetches and sends under way have to end at a stop. What has not ended is given back."""
-LAST_WORDS = 2.0
+LAST_WORDS = 1.0
 """Seconds for that, and for leaving: a database that hangs must not hold up the stop. Its leases end by themselves."""
 CLOSE_SECONDS = 1.0
 

@@ -1,7 +1,7 @@
 """The loop that every stage of the pipeline runs in, and the bells that wake it."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -30,6 +30,8 @@ class Bells:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._bells: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.rings: Counter[str] = Counter()
+        """How often each was rung in this process."""
         self._to_ring: set[str] = set()
         self._has_to_ring = asyncio.Event()
 
@@ -46,6 +48,7 @@ class Bells:
 
     def ring(self, name: str) -> None:
         """Wakes that stage here and, soon, everywhere."""
+        self.rings[name] += 1
         self._bells[name].set()
         if self._database.hears_others:
             self._to_ring.add(name)

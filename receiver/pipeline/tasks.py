@@ -46,7 +46,10 @@ class Tasks:
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, StoreUnavailable):
+            log.warning("pipeline.not_written_back", reason=error.reason, error=str(error))
+        elif error is not None:
             log.error("pipeline.task_failed", exc_info=error)
         self._on_end()
 

@@ -77,8 +77,8 @@ class RunflowClient:
         """What Runflow says of one evaluation. Raises nothing that a network can cause."""
         try:
             status, headers, body = await self._get(f"/v1/evaluations/{evaluation_id}?embed={','.join(embeds)}")
-        except (HTTPError, TimeoutError, _TooLarge) as error:
-            return NoTree(Trouble.UNREACHABLE, why(error))
+        except _NoAnswer as error:
+            return NoTree(error.trouble, str(error))
         if status == 200:
             return _read(body)
         return _refusal(status, headers, body)
@@ -87,19 +87,27 @@ class RunflowClient:
         """Whether Runflow takes the key. Raises `RunflowRefused`."""
         try:
             status, _, body = await self._get("/v1/auth/me")
-        except (HTTPError, TimeoutError, _TooLarge) as error:
-            raise RunflowRefused(why(error)) from None
+        except _NoAnswer as error:
+            raise RunflowRefused(str(error)) from None
         if status != 200:
             raise RunflowRefused(f"answered {status}{_code(body)}", status)
 
     async def _get(self, path: str) -> tuple[int, Mapping[str, str], bytes]:
-        async with asyncio.timeout(self._timeout):
-            async with self._client.stream("GET", self._url + path, headers=self._headers) as answer:
-                return answer.status_code, answer.headers, await _bounded(answer)
+        """The status, the headers and the whole body. Raises `_NoAnswer`."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                async with self._client.stream("GET", self._url + path, headers=self._headers) as answer:
+                    return answer.status_code, answer.headers, await _bounded(answer)
+        except (HTTPError, TimeoutError) as error:
+            raise _NoAnswer(Trouble.UNREACHABLE, why(error)) from error
 
 
-class _TooLarge(Exception):
-    """An answer over the limit."""
+class _NoAnswer(Exception):
+    """None came, or none that could be taken in; the message is for people."""
+
+    def __init__(self, trouble: Trouble, message: str) -> None:
+        super().__init__(message)
+        self.trouble = trouble
 
 
 async def _bounded(answer: Response) -> bytes:
@@ -107,7 +115,7 @@ async def _bounded(answer: Response) -> bytes:
     async for chunk in answer.aiter_bytes():
         body += chunk
         if len(body) > LARGEST_ANSWER:
-            raise _TooLarge
+            raise _NoAnswer(Trouble.UNREADABLE, f"the answer is over {LARGEST_ANSWER} bytes")
     return bytes(body)
 
 

@@ -36,7 +36,7 @@ class FetchOptions(Table):
     rate: Number | None = Field(
         default=None, gt=0, description="Most requests a second to Runflow, over all processes."
     )
-    concurrency: Whole = Field(default=10, ge=1, le=100, description="Requests under way at once, in each process.")
+    concurrency: Whole = Field(default=10, ge=1, le=20, description="Requests under way at once, in each process.")
 
 
 class LimitsOptions(Table):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from receiver.core.envelope import Message
 from receiver.core.matching import Filter
 from receiver.errors import ReceiverError
+from receiver.httpclient import MOST_CONNECTIONS
 
 
 class Done(NamedTuple):
@@ -86,7 +87,9 @@ class SinkOptions(BaseModel):
         default=(), description="Which verdicts it is given: one table or a list of tables; none is everything."
     )
     timeout: float = Field(default=10, gt=0, le=300, description="Seconds that one attempt may take.")
-    concurrency: int = Field(default=8, ge=1, le=100, description="Attempts under way at once, in each process.")
+    concurrency: int = Field(
+        default=8, ge=1, le=MOST_CONNECTIONS, description="Attempts under way at once, in each process."
+    )
     rate: float | None = Field(default=None, gt=0, description="Most messages a second, over all processes.")
     dead_after: float = Field(
         default=72, gt=0, le=24 * 365, description="Hours of failed attempts until a message is a dead letter."

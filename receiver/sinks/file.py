@@ -10,6 +10,7 @@ import fcntl
 import os
 import select
 import stat
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,7 +24,8 @@ from receiver.sinks.base import Again, Done, Down, Outcome, SinkError, SinkOptio
 
 STANDARD_OUTPUT = "-"
 _STDOUT = 1
-_LOCK_PAUSE = 0.01
+_LOOK_EVERY = 0.02
+"""Seconds between two looks of a thread that waits."""
 
 
 class FileOptions(SinkOptions):
@@ -46,9 +48,24 @@ class FileOptions(SinkOptions):
 class _Place(Protocol):
     """Where lines can be put. Blocking: runs in a thread."""
 
-    def write(self, lines: Sequence[bytes], deadline: float) -> list[Outcome]: ...
+    def write(self, lines: Sequence[bytes], patience: "_Patience") -> list[Outcome]: ...
 
     def check(self) -> str: ...
+
+
+class _Patience:
+    """How long a thread still waits for a lock or a reader: until the time is up, or nobody waits for it any more."""
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._ended = threading.Event()
+
+    def end(self) -> None:
+        self._ended.set()
+
+    @property
+    def is_over(self) -> bool:
+        return self._ended.is_set() or time.monotonic() >= self._deadline
 
 
 class FileSink:
@@ -65,7 +82,12 @@ class FileSink:
         """Appends a line for each, with one fsync for all."""
         lines = [message.cloud_event + b"\n" for message in messages]
         async with self._one_at_a_time:
-            return await asyncio.to_thread(self._place.write, lines, time.monotonic() + self._timeout)
+            patience = _Patience(self._timeout)
+            try:
+                return await asyncio.to_thread(self._place.write, lines, patience)
+            except asyncio.CancelledError:
+                patience.end()  # a thread cannot be cancelled, and the process does not end before it
+                raise
 
     async def check(self) -> str:
         """Looks whether the file could be written; makes nothing."""
@@ -89,9 +111,9 @@ class _File:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def write(self, lines: Sequence[bytes], deadline: float) -> list[Outcome]:
+    def write(self, lines: Sequence[bytes], patience: _Patience) -> list[Outcome]:
         try:
-            with self._locked(deadline) as file:
+            with self._locked(patience) as file:
                 _append(file, b"".join(lines), self._path.resolve().parent)
         except _Busy:
             outcome: Outcome = Again(f"another process holds the lock on {self._path}")
@@ -123,7 +145,7 @@ class _File:
         return f"{self._path} is not there yet and can be made"
 
     @contextmanager
-    def _locked(self, deadline: float) -> Iterator[int]:
+    def _locked(self, patience: _Patience) -> Iterator[int]:
         """The file at the path, open and ours alone; made if it is not there."""
         while True:
             # Read as well as written: its last byte is looked at. Not blocking: a pipe without a reader is no reason to hang.
@@ -131,7 +153,7 @@ class _File:
             try:
                 if not stat.S_ISREG(os.fstat(file).st_mode):
                     raise _Unfit(f"{self._path} is not a regular file")
-                _lock(file, deadline)
+                _lock(file, patience)
                 if self._is_still(file):
                     yield file
                     return
@@ -154,15 +176,15 @@ class _File:
         return f"the folder {self._path.parent} does not exist"
 
 
-def _lock(file: int, deadline: float) -> None:
+def _lock(file: int, patience: _Patience) -> None:
     """Takes the lock, or raises `_Busy`. It ends with the file being closed, or the process."""
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= deadline:
+            if patience.is_over:
                 raise _Busy from None
-            time.sleep(_LOCK_PAUSE)
+            time.sleep(_LOOK_EVERY)
         else:
             return
 
@@ -203,20 +225,20 @@ class _Output:
     def __init__(self) -> None:
         self._torn = False
 
-    def write(self, lines: Sequence[bytes], deadline: float) -> list[Outcome]:
+    def write(self, lines: Sequence[bytes], patience: _Patience) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for line in lines:
-            outcome = self._write(line, deadline)
+            outcome = self._write(line, patience)
             outcomes.append(outcome)
             if not isinstance(outcome, Done):
                 break
         return outcomes + outcomes[-1:] * (len(lines) - len(outcomes))
 
-    def _write(self, line: bytes, deadline: float) -> Outcome:
+    def _write(self, line: bytes, patience: _Patience) -> Outcome:
         rest = memoryview(b"\n" + line if self._torn else line)
         try:
             while rest:
-                if not _writable(deadline):
+                if not _writable(patience):
                     return Again("nobody reads standard output")
                 # No more than a pipe takes at once where it takes anything: then no write blocks.
                 written = os.write(_STDOUT, rest[: select.PIPE_BUF])
@@ -236,7 +258,9 @@ class _Output:
         return "standard output is open"
 
 
-def _writable(deadline: float) -> bool:
+def _writable(patience: _Patience) -> bool:
     poll = select.poll()
     poll.register(_STDOUT, select.POLLOUT)
-    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+    while not (ready := poll.poll(_LOOK_EVERY * 1000)) and not patience.is_over:
+        pass
+    return bool(ready)

@@ -158,7 +158,7 @@ def _notes(verdict: Verdict) -> Iterable[PlainTextObject]:
 def _link(verdict: Verdict, public_url: str | None) -> Iterable[MarkdownTextObject]:
     if public_url is not None:
         address = plain(f"{public_url.rstrip('/')}/v1/verdicts/{verdict.evaluation_id}", _LONG)
-        yield MarkdownTextObject(text=f"<{address}|The whole verdict>", verbatim=True)
+        yield MarkdownTextObject(text=f"<{address}|The whole verdict (asks for a token)>", verbatim=True)
 
 
 def _text(text: str) -> PlainTextObject:

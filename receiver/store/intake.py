@@ -2,7 +2,7 @@
 
 A batch is one transaction and so one fsync. Through SQLAlchemy's Core each row would cost as much as all the rest of the
 request; here PostgreSQL takes the whole batch as arrays in one statement, and SQLite one prepared statement row by row. The
-unique key decides what is new, never a look beforehand. Repeats, which are rarer, take the readable way.
+unique key decides what is new, never a look beforehand. What is rare takes the readable way.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import Connection, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from receiver.core.lenient import without_nul
@@ -31,6 +31,22 @@ _POSTGRES_INSERT = (
     " FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])"
     " ON CONFLICT DO NOTHING RETURNING evaluation_id, event"
 )
+_SQLITE_COUNT = (
+    "UPDATE events SET repeats = repeats + ?, last_repeat_at = ? WHERE evaluation_id = ? AND event = ? RETURNING body"
+)
+# An UPDATE takes its rows in any order; locking them first, in the order of their keys, keeps two processes from waiting for
+# each other.
+_POSTGRES_COUNT = """
+    WITH counted AS MATERIALIZED (
+        SELECT evaluation_id, name, n, at
+        FROM events JOIN unnest($1::uuid[], $2::text[], $3::int[], $4::timestamptz[]) AS given (id, name, n, at)
+        ON evaluation_id = id AND event = name
+        ORDER BY evaluation_id, name FOR UPDATE OF events
+    )
+    UPDATE events SET repeats = repeats + n, last_repeat_at = at FROM counted
+    WHERE events.evaluation_id = counted.evaluation_id AND event = name
+    RETURNING events.evaluation_id, event, body
+"""
 
 
 Key = tuple[UUID, str]
@@ -127,21 +143,27 @@ def _count_repeats(conn: Connection, repeats: Iterable[EventArrival]) -> None:
     """Counts each on its row. Bytes that differ from those stored are kept, and the evaluation is to be fetched again."""
     repeats = sorted(repeats, key=_order)
     latest = {each.key: each for each in repeats}
-    counted = (
-        update(events)
-        .values(repeats=events.c.repeats + bindparam("n"), last_repeat_at=bindparam("at"))
-        .where(events.c.evaluation_id == bindparam("id"), events.c.event == bindparam("name"))
-        .returning(events.c.body)
-    )
-    stored = {
-        key: conn.execute(counted, {"n": n, "at": latest[key].received_at, "id": key[0], "name": key[1]}).scalar_one()
-        for key, n in Counter(each.key for each in repeats).items()
-    }
+    counts = Counter(each.key for each in repeats)
+    stored = _count(conn, [(*key, n, latest[key].received_at) for key, n in counts.items()])
     others = {(each.key, sha256(each.body).digest()): each for each in repeats if each.body != stored[each.key]}
     for (key, digest), each in sorted(others.items(), key=lambda item: item[0]):
         if _insert_other_body(conn, each, digest):
             at_key = (events.c.evaluation_id == key[0], events.c.event == key[1])
             conn.execute(update(events).values(waiting=True).where(*at_key))
+
+
+def _count(conn: Connection, counts: Sequence[tuple[UUID, str, int, datetime]]) -> dict[Key, bytes]:
+    """Adds to the repeats of these keys: how many, and when the last came. Returns the bodies that are stored."""
+    if conn.dialect.name == "postgresql":
+        columns = tuple(list(column) for column in zip(*counts, strict=True))
+        return {(key, event): body for key, event, body in conn.exec_driver_sql(_POSTGRES_COUNT, columns)}
+    cursor = conn.connection.cursor()
+    stored = {}
+    for evaluation_id, event, n, at in counts:
+        cursor.execute(_SQLITE_COUNT, (n, moment_text(at), evaluation_id.bytes, event))
+        (stored[evaluation_id, event],) = cursor.fetchone()
+    cursor.close()
+    return stored
 
 
 def _insert_other_body(conn: Connection, arrival: EventArrival, digest: bytes) -> bool:

@@ -19,6 +19,7 @@ from sqlmodel import Field, SQLModel
 
 from receiver.store.types import EvaluationId, Moment
 
+# Partial indexes serve a query that has their condition to the letter, so queries take it from here too.
 WAITING = text("waiting")
 CLAIMABLE = text("state IN ('pending', 'leased')")
 DEAD = text("state = 'dead'")

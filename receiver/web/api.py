@@ -6,6 +6,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from receiver.core.evaluation import EMBEDDED
 from receiver.core.verdict import NOT_IN_LISTS, json_schema
 from receiver.errors import FieldProblem, Invalid, NotFound
 from receiver.store import reading
@@ -13,8 +14,6 @@ from receiver.store.database import Database
 from receiver.web.access import Access
 from receiver.web.answers import json_answer
 from receiver.web.parameters import cursor_for, read_list_query
-
-EMBEDS = ("run", "model", "flow", "comfyui_workflow", "parent_evaluation")
 
 
 class Api:
@@ -63,7 +62,7 @@ def _id(request: Request) -> UUID:
 def _embeds(request: Request) -> list[str]:
     unknown = [FieldProblem(name, "unknown; there is embed") for name in request.query_params if name != "embed"]
     names = [name for text in request.query_params.getlist("embed") for name in text.split(",") if name]
-    unknown += [FieldProblem("embed", f"must be of {', '.join(EMBEDS)}") for name in names if name not in EMBEDS]
+    unknown += [FieldProblem("embed", f"must be of {', '.join(EMBEDDED)}") for name in names if name not in EMBEDDED]
     if unknown:
         raise Invalid(unknown)
     return names

@@ -47,12 +47,9 @@ class Collector:
 
     async def start(self) -> None:
         """Listens, the second time on the port of the first."""
-        while self._listener is None:
-            listener = Listener(self, port=self._port or free_port())
-            with suppress(OSError):  # the free port was taken meanwhile
-                await listener.start()
-                self._listener = listener
-                self._port = int(listener.url.rpartition(":")[2])
+        self._port = self._port or free_port()
+        self._listener = Listener(self, port=self._port)
+        await self._listener.start()
 
     async def stop(self) -> None:
         """Breaks all connections and refuses new ones."""

@@ -16,6 +16,7 @@ from tests.acceptance.processes import Install, Installation, Report
 
 _FIGURES = pytest.StashKey[list[str]]()
 
+
 @pytest.fixture
 def install(tmp_path: Path) -> Iterator[Install]:
     """Makes an `Installation` of a `receiver.toml` and environment; its processes end with the test."""

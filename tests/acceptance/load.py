@@ -123,7 +123,9 @@ class Load:
                 group.create_task(self._post(rest))
 
     @asynccontextmanager
-    async def going_on(self, make: Callable[[], Callback], connections: int = 6, pause: float = 0.03) -> AsyncIterator[None]:
+    async def going_on(
+        self, make: Callable[[], Callback], connections: int = 6, pause: float = 0.03
+    ) -> AsyncIterator[None]:
         """New callbacks for as long as the block runs, `pause` seconds apart on each connection; then each that was begun
         is acknowledged."""
         is_over = False

@@ -91,12 +91,16 @@ class Program:
 
     def kill(self) -> None:
         """SIGKILL, and waits until it is gone."""
+        if self.process.poll() is None and self.pid != self.process.pid:
+            os.kill(self.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
 
     async def ended(self) -> int:
         """The exit status, once there is one; minus a signal's number if that ended it."""
-        await until(lambda: self.process.poll() is not None, f"the end of the process, whose log ends: {self.log_end()}")
+        await until(
+            lambda: self.process.poll() is not None, f"the end of the process, whose log ends: {self.log_end()}"
+        )
         assert self.process.returncode is not None
         return self.process.returncode
 
@@ -135,9 +139,7 @@ class Installation:
         }
         self._programs: list[Program] = []
 
-    async def serve(
-        self, *options: str, altered: str = "", under: Sequence[str] = (), forked: bool = False
-    ) -> Server:
+    async def serve(self, *options: str, altered: str = "", under: Sequence[str] = (), forked: bool = False) -> Server:
         """A `receiver serve` that listens on a free port, which it logs; `under` another program, or `forked`."""
         server = Server(*self._start(["serve", *options], altered, under, forked))
         self._programs.append(server)

@@ -10,6 +10,8 @@ from tests.acceptance.load import Callback, Load
 from tests.acceptance.processes import API_KEY, SECRET, Install, Server, until
 from tests.sinks.servers import RedisServer, free_port
 
+BOTH = {"collector", "redis"}
+
 
 async def test_destinations_go_and_come_back(
     install: Install, sqlite_address: str, look_into: LookInto, tmp_path: Path
@@ -31,12 +33,12 @@ async def test_destinations_go_and_come_back(
                 await until(lambda: len(collector.arrivals) > 10, "messages before the outage")
                 await collector.stop()
                 redis.kill()
-                await server.logged("sink.paused", times=2)
+                await until(lambda: _sinks(server, "sink.paused") == BOTH, "a pause of both")
                 while_away = len(load.acknowledged) + 10
                 await until(lambda: len(load.acknowledged) > while_away, "callbacks that go in meanwhile")
                 await collector.start()
                 await redis.start()
-                await server.logged("sink.resumed", times=2)
+                await until(lambda: _sinks(server, "sink.resumed") == BOTH, "the end of both pauses")
             database = look_into(sqlite_address)
             await quiet(database)
             check_arrived(load.acknowledged.values(), collector.arrivals)
@@ -110,13 +112,18 @@ async def test_a_key_that_is_refused_for_longer_than_the_hold(
         await check_books(database, delivered=2 * len(callbacks))
 
 
+def _sinks(server: Server, event: str) -> set[str]:
+    return {record["sink"] for record in server.look(event)}
+
+
 def _some(runflow: OfflineRunflow) -> list[Callback]:
     return [Callback(runflow) for _ in range(10)]
 
 
 async def _paused(server: Server, reason: str) -> None:
     def is_logged() -> bool:
-        return any(record["reason"] == reason for record in server.look("fetch.paused"))
+        pauses = server.look("fetch.paused") + server.look("fetch.still_paused")
+        return any(record["reason"].startswith(reason) for record in pauses)
 
     await until(is_logged, f"a pause for {reason}")
 

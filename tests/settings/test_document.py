@@ -104,7 +104,7 @@ def test_tables(load: Load) -> None:
         ("[fetch]\nrate = inf", "fetch.rate: must be a finite number"),
         ("[fetch]\nrate = 0", "fetch.rate: must be greater than 0"),
         ("[fetch]\nconcurrency = 1.5", "fetch.concurrency: must be a whole number"),
-        ("[fetch]\nconcurrency = 101", "fetch.concurrency: must be less than or equal to 100"),
+        ("[fetch]\nconcurrency = 21", "fetch.concurrency: must be less than or equal to 20"),
         ("[limits]\nbody_bytes = 1", "limits.body_bytes: must be greater than or equal to 1024"),
         (
             "[limits]\nbody_bytes = 2048\nqueue_bytes = 1024",

@@ -7,14 +7,15 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from receiver.sinks.base import Again, Done, Down, SinkError
+from receiver.sinks import file as file_sink
+from receiver.sinks.base import Again, Done, Down, Outcome, SinkError
 from receiver.sinks.file import FileOptions, FileSink
 from tests.sinks.messages import evaluation_id, message
 from tests.sinks.servers import LONG, until
@@ -102,6 +103,31 @@ async def _send(sink: FileSink) -> None:
 def _times_open(path: Path) -> int:
     """How often this process has the file open."""
     return [link.readlink() for link in Path("/dev/fd").iterdir() if link.is_file()].count(path)
+
+
+async def test_a_send_that_is_cancelled_lets_its_thread_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that stops must not wait for a lock, or a reader, until the sink's timeout is over."""
+    path = tmp_path / "verdicts.ndjson"
+    waits, over = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    write = file_sink._File.write
+
+    def told(place: file_sink._File, lines: Sequence[bytes], patience: file_sink._Patience) -> list[Outcome]:
+        loop.call_soon_threadsafe(waits.set)
+        try:
+            return write(place, lines, patience)
+        finally:
+            loop.call_soon_threadsafe(over.set)
+
+    monkeypatch.setattr(file_sink._File, "write", told)
+    with path.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        sending = asyncio.create_task(sink_to(path, timeout=300).send([message(1)]))
+        await asyncio.wait_for(waits.wait(), LONG)
+        sending.cancel()
+        await asyncio.wait_for(over.wait(), LONG)
+    assert sending.cancelled()
+    assert path.read_bytes() == b""
 
 
 async def test_a_lock_that_is_held_is_waited_for_and_no_longer_than_the_timeout(tmp_path: Path) -> None:

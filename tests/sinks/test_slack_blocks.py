@@ -15,7 +15,7 @@ from receiver.sinks.slack_text import percent, plain
 from tests.sinks.messages import RECEIVED, evaluation_id, failed_verdict, full_verdict
 
 PUBLIC_URL = "https://receiver.example"
-LINK = re.compile(r"<https://receiver\.example/v1/verdicts/[0-9a-f-]{36}\|The whole verdict>")
+LINK = re.compile(r"<https://receiver\.example/v1/verdicts/[0-9a-f-]{36}\|The whole verdict \(asks for a token\)>")
 HARMLESS = re.compile(r"&(amp|lt|gt);")
 
 
@@ -199,7 +199,7 @@ def test_the_link_leads_to_the_whole_verdict_where_there_is_an_address() -> None
     with_link = json.dumps(payload(full_verdict(), public_url=PUBLIC_URL + "/"))
     without = json.dumps(payload(full_verdict(), public_url=None))
 
-    assert f"<{PUBLIC_URL}/v1/verdicts/{evaluation_id(1)}|The whole verdict>" in with_link
+    assert f"<{PUBLIC_URL}/v1/verdicts/{evaluation_id(1)}|The whole verdict (asks for a token)>" in with_link
     assert "<" not in without
 
 

@@ -38,14 +38,18 @@ def body(evaluation_id: UUID, event: str = "evaluation.completed", **fields: Any
     return json.dumps(content | {"completed_at": "2026-11-18T13:59:59+00:00"} | fields).encode()
 
 
-def arrival(number: int | UUID, event: str = "evaluation.completed", *, at: datetime = NOW, **fields: Any) -> EventArrival:
+def arrival(
+    number: int | UUID, event: str = "evaluation.completed", *, at: datetime = NOW, **fields: Any
+) -> EventArrival:
     """An evaluation's event on its way in; `fields` change its bytes."""
     evaluation_id = key(number) if isinstance(number, int) else number
     origin: Literal["sample", "callback"] = "sample" if evaluation_id == SAMPLE else "callback"
     return EventArrival(evaluation_id, event, body(evaluation_id, event, **fields), origin, "old", "req-1", at)
 
 
-def other(content: bytes, *, kind: Literal["ignored", "quarantined"] = "quarantined", at: datetime = NOW) -> OtherArrival:
+def other(
+    content: bytes, *, kind: Literal["ignored", "quarantined"] = "quarantined", at: datetime = NOW
+) -> OtherArrival:
     """A genuine body that is no evaluation's event."""
     event, why = ("run.completed", None) if kind == "ignored" else (None, "not JSON")
     return OtherArrival(kind, event, why, content, "old", "req-2", at)
@@ -132,9 +136,7 @@ async def released(
     """Brings evaluations all the way to a released verdict with a tree, and deliveries to the routes' sinks."""
     await staged(database, *numbers, routes=routes, now=now)
     fetched = await claimed(database, now=now)
-    return await finished(
-        database, [fetched[key(number)] for number in numbers], routes=routes, now=now, **changes
-    )
+    return await finished(database, [fetched[key(number)] for number in numbers], routes=routes, now=now, **changes)
 
 
 async def fetched_again(

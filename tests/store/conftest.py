@@ -36,9 +36,9 @@ def sqlite_place(migrated_file: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgres_place(postgres_url: str, migrated_postgres: str) -> str:
+def postgres_place(migrated_postgres: str) -> str:
     """The address of a migrated PostgreSQL database with nothing in it."""
-    emptied(postgres_url, migrated_postgres)
+    emptied(migrated_postgres)
     return migrated_postgres
 
 

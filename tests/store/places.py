@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
+import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -102,17 +104,17 @@ def copied(template: Path, folder: Path) -> Path:
     return Path(shutil.copy(template, folder / "receiver.db"))
 
 
-def emptied(server: str, url: str) -> None:
+def emptied(url: str) -> None:
     """Ends whatever a former test left connected to this PostgreSQL database, and empties all tables."""
-    name = urlsplit(url).path[1:]
-    run_sql(server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-    run_sql(url, "; ".join(f"DELETE FROM {table}" for table in metadata.tables))  # quicker than TRUNCATE on few rows
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    deletions = "; ".join(f"DELETE FROM {table}" for table in metadata.tables)  # quicker than TRUNCATE on few rows
+    run_sql(url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}", deletions)
 
 
 # What the tests look at or put there themselves, as functions over a connection.
 
 
-def rows(conn: Connection, table: Table, *columns: str) -> list[tuple[Any, ...]]:
+def rows(conn: Connection, /, table: Table, *columns: str) -> list[tuple[Any, ...]]:
     """All rows, in the order of the columns that are asked for."""
     wanted = [table.c[name] for name in columns]
     return [tuple(row) for row in conn.execute(select(*wanted).order_by(*wanted))]
@@ -123,12 +125,12 @@ def put(conn: Connection, table: Table, *added: dict[str, Any]) -> None:
     conn.execute(insert(table), list(added))
 
 
-def sql(conn: Connection, statement: str, **values: Any) -> int:
+def sql(conn: Connection, /, statement: str, **values: Any) -> int:
     """Runs a statement of plain SQL; tells how many rows it touched."""
     return conn.execute(text(statement), values).rowcount
 
 
-def scalar(conn: Connection, query: str, **values: Any) -> Any:
+def scalar(conn: Connection, /, query: str, **values: Any) -> Any:
     """The one value that a query of plain SQL answers."""
     return conn.execute(text(query), values).scalar_one()
 
@@ -138,7 +140,9 @@ async def until(
 ) -> None:
     """Returns when the condition holds; fails when it does not within `seconds`."""
     async with asyncio.timeout(seconds):
-        while not await condition():
+        while True:
+            if await condition():
+                return
             await asyncio.sleep(between)
 
 
@@ -147,6 +151,17 @@ async def all_of(coroutines: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
     async with asyncio.timeout(LONG), asyncio.TaskGroup() as group:
         tasks = [group.create_task(each) for each in coroutines]
     return [task.result() for task in tasks]
+
+
+def python(program: str, *arguments: str) -> "subprocess.Popen[str]":
+    """Another process that runs this program with this package."""
+    return subprocess.Popen(
+        [sys.executable, "-B", "-c", program, *arguments],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import pytest
 
 from receiver.store import staging
 from receiver.store.database import Database
-from receiver.store.intake import Taken
+from receiver.store.intake import Arrival, Taken
 from receiver.store.tables import events, other_bodies, set_aside
 from tests.store.building import NOW, SECOND, accepted, arrival, body, key, other, plan, staged
 from tests.store.places import rows
@@ -83,9 +83,32 @@ async def test_set_aside(database: Database, kind: str) -> None:
     assert await database.accept([first]) == [Taken.NEW]
     await accepted(database, *later[:2])
     await accepted(database, later[2], other(b"another"))
-    columns = ("body", "sha256", "kind", "state", "event", "why", "secret_label", "request_id", "received_at", "repeats")
+    columns = (
+        "body",
+        "sha256",
+        "kind",
+        "state",
+        "event",
+        "why",
+        "secret_label",
+        "request_id",
+        "received_at",
+        "repeats",
+    )
     assert sorted(await database.read(rows, set_aside, *columns, "last_repeat_at")) == [
-        (b"another", sha256(b"another").digest(), "quarantined", "kept", None, "not JSON", "old", "req-2", NOW, 0, None),
+        (
+            b"another",
+            sha256(b"another").digest(),
+            "quarantined",
+            "kept",
+            None,
+            "not JSON",
+            "old",
+            "req-2",
+            NOW,
+            0,
+            None,
+        ),
         (content, sha256(content).digest(), kind, "kept", None, "not JSON", "old", "req-2", NOW, 3, NOW + 3 * SECOND),
     ]
 
@@ -94,13 +117,13 @@ async def test_odd_names(database: Database) -> None:
     """A huge event name is cut and one with U+0000 is changed, so that both databases can hold it; the body is whole."""
     huge, nul = other(b"1", kind="ignored"), other(b"2", kind="ignored")
     await accepted(database, huge._replace(event="run." + "é" * 100_000), nul._replace(event="run.\0x"))
-    names = {content: name for content, name in await database.read(rows, set_aside, "body", "event")}
+    names = dict(await database.read(rows, set_aside, "body", "event"))
     assert names == {b"1": ("run." + "é" * 100_000)[:255], b"2": "run.\ufffdx"}
 
 
 async def test_mixed_batch(database: Database) -> None:
     """Events and other bodies in one batch each get the answer that is theirs."""
-    batch = [other(b"x"), arrival(1), other(b"y", kind="ignored"), arrival(1), other(b"x")]
+    batch: list[Arrival] = [other(b"x"), arrival(1), other(b"y", kind="ignored"), arrival(1), other(b"x")]
     assert await database.accept(batch) == [Taken.NEW, Taken.NEW, Taken.NEW, Taken.REPEAT, Taken.NEW]
     assert await database.read(rows, set_aside, "body", "repeats") == [(b"x", 1), (b"y", 0)]
 
@@ -114,4 +137,6 @@ async def test_large_batch(database: Database) -> None:
     """A full batch of large bodies is stored in one go, each in its place."""
     batch = [arrival(n, filler="x" * 20_000) for n in range(1000)]
     assert await database.accept([*batch, *batch[:5]]) == 1000 * [Taken.NEW] + 5 * [Taken.REPEAT]
-    assert await database.read(rows, events, "evaluation_id", "body") == [(each.evaluation_id, each.body) for each in batch]
+    assert await database.read(rows, events, "evaluation_id", "body") == [
+        (each.evaluation_id, each.body) for each in batch
+    ]

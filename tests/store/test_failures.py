@@ -1,6 +1,7 @@
 """From what drivers raise to the reason that callers are told."""
 
 import sqlite3
+from collections.abc import Callable
 
 import asyncpg
 import pytest
@@ -14,7 +15,9 @@ from tests.store.building import arrival
 from tests.store.places import opened, scalar, sql
 
 
-def of_sqlite(code: str, message: str = "what it says", error: type[sqlite3.Error] = sqlite3.OperationalError) -> Exception:
+def of_sqlite(
+    code: str, message: str = "what it says", error: type[sqlite3.Error] = sqlite3.OperationalError
+) -> Exception:
     raised = error(message)
     raised.sqlite_errorcode = getattr(sqlite3, code)
     raised.sqlite_errorname = code
@@ -22,8 +25,11 @@ def of_sqlite(code: str, message: str = "what it says", error: type[sqlite3.Erro
 
 
 def of_postgres(state: str | None, *, lost: bool = False) -> sqlalchemy.exc.DBAPIError:
-    original = asyncpg.PostgresError("what it says") if state is None else asyncpg.PostgresError.new({"C": state, "M": "x"})
-    orig = AsyncAdapt_asyncpg_dbapi.Error("what it says", original)
+    original = (
+        asyncpg.PostgresError("what it says") if state is None else asyncpg.PostgresError.new({"C": state, "M": "x"})
+    )
+    as_sqlalchemy_has_it: Callable[..., Exception] = AsyncAdapt_asyncpg_dbapi.Error
+    orig = as_sqlalchemy_has_it("what it says", original)
     return sqlalchemy.exc.DBAPIError("SELECT 1", {}, orig, connection_invalidated=lost)
 
 

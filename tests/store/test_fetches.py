@@ -138,7 +138,7 @@ async def test_lost_and_kept_together(database: Database) -> None:
     """In one batch those whose lease was lost change nothing, and the others are done."""
     await staged(database, 1, 2)
     lost = await claimed(database)
-    again = (await claimed(database, limit=1, now=LATER))
+    again = await claimed(database, limit=1, now=LATER)
     kept = [fetch for number, fetch in lost.items() if number not in again]
     released = await finished(database, lost.values())
     assert [each.verdict.evaluation_id for each in released] == [each.evaluation_id for each in kept]

@@ -14,7 +14,7 @@ from receiver.store.database import Database
 from receiver.store.results import Found
 from receiver.store.tables import deliveries, issues, trees, verdicts
 from tests.store.building import NOW, key
-from tests.store.places import put, rows
+from tests.store.places import put, rows, sql
 
 # Few values, so that filters hit; with all that SQL's own comparisons would get wrong.
 TEXTS = (
@@ -45,7 +45,15 @@ def verdicts_of(draw: st.DrawFn) -> Verdict:
         origin=draw(st.sampled_from(["callback", "reconciled", "sample"])),
         **{
             name: draw(maybe)
-            for name in ("status", "failure_code", "primary_action_code", "task_type", "model_id", "client_ref", "run_id")
+            for name in (
+                "status",
+                "failure_code",
+                "primary_action_code",
+                "task_type",
+                "model_id",
+                "client_ref",
+                "run_id",
+            )
         },
     )
 
@@ -63,7 +71,9 @@ def _values(word: str) -> st.SearchStrategy[Any]:
 filters = st.fixed_dictionaries(
     {}, optional={word: st.lists(_values(word), min_size=1, max_size=3) for word in WORDS}
 ).map(Filter.model_validate) | st.sampled_from(sorted(WORDS)).flatmap(
-    lambda word: st.lists(_values(word), min_size=1, max_size=3).map(lambda values: Filter.model_validate({word: values}))
+    lambda word: st.lists(_values(word), min_size=1, max_size=3).map(
+        lambda values: Filter.model_validate({word: values})
+    )
 )
 
 
@@ -71,7 +81,7 @@ async def stored(database: Database, found: list[Verdict]) -> list[Verdict]:
     """These verdicts alone, as they are stored, each under a key of its own."""
     numbered = [verdict.model_copy(update={"evaluation_id": key(n)}) for n, verdict in enumerate(found)]
     for table in (verdicts, issues, trees, deliveries):
-        await database.write(lambda conn, table=table: conn.execute(table.delete()).close())
+        await database.write(sql, f"DELETE FROM {table.name}")
     pending = [
         results.row_of(verdict.model_copy(update={"tree": "pending"})) | {"due_to": "[]", "tree_updated_at": None}
         for verdict in numbered

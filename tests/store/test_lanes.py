@@ -73,7 +73,10 @@ async def test_hold(database: Database) -> None:
     assert await hold("two", NOW + 2 * MINUTE, NOW + 9 * MINUTE) is True
     assert await hold("one", NOW + 2 * MINUTE, NOW + 9 * MINUTE) is False
     await pause(database, until=NOW + MINUTE)
-    assert await database.read(rows, lanes_table, "name", "holder", "failures") == [("fetch", None, 1), ("sink:a", "two", 0)]
+    assert await database.read(rows, lanes_table, "name", "holder", "failures") == [
+        ("fetch", None, 1),
+        ("sink:a", "two", 0),
+    ]
 
 
 async def test_hold_of_two_processes(database: Database, another: Callable[[], Awaitable[Database]]) -> None:
@@ -110,7 +113,10 @@ async def test_leave(database: Database) -> None:
     await database.write(lanes.leave, "one")
     assert await database.read(rows, processes, "id") == [("two",)]
     columns = ("name", "holder", "held_until")
-    assert await database.read(rows, lanes_table, *columns) == [("sink:one", None, None), ("sink:two", "two", NOW + MINUTE)]
+    assert await database.read(rows, lanes_table, *columns) == [
+        ("sink:one", None, None),
+        ("sink:two", "two", NOW + MINUTE),
+    ]
 
 
 async def test_free_all_leases(database: Database) -> None:
@@ -125,9 +131,15 @@ async def test_free_all_leases(database: Database) -> None:
     await pause(database, until=NOW + MINUTE)
     await database.write(lanes.free_all_leases, NOW)
     assert await database.read(rows, deliveries, "state", "due_at") == [("delivered", None), ("pending", NOW)]
-    assert {row for row in await database.read(rows, fetches_table, "leased", "due_at")} == {(False, None), (False, NOW)}
+    assert set(await database.read(rows, fetches_table, "leased", "due_at")) == {
+        (False, None),
+        (False, NOW),
+    }
     assert await database.read(rows, processes, "id") == []
-    assert await database.read(rows, lanes_table, "name", "holder", "failures") == [("fetch", None, 1), ("sink:all", None, 0)]
+    assert await database.read(rows, lanes_table, "name", "holder", "failures") == [
+        ("fetch", None, 1),
+        ("sink:all", None, 0),
+    ]
     assert len(await taken(database)) == 1
     assert len(await claimed(database)) == 2
 

@@ -31,9 +31,7 @@ async def row(database: Database, *columns: str) -> tuple[Any, ...]:
 async def take(
     database: Database, now: Any = NOW, *, limit: int = 10, idle: bool = True, holder: str | None = None
 ) -> TakenDeliveries:
-    return await database.write(
-        outbox.take, "all", limit=limit, lease=LEASE, now=now, idle=idle, sole_holder=holder
-    )
+    return await database.write(outbox.take, "all", limit=limit, lease=LEASE, now=now, idle=idle, sole_holder=holder)
 
 
 async def pause(database: Database, until: Any, *, now: Any = NOW) -> None:
@@ -61,7 +59,11 @@ async def test_order_and_limit(database: Database) -> None:
         await released(database, n, now=NOW + (5 - n) * SECOND)
     now = NOW + 3 * SECOND
     claims = [await taken(database, limit=2, now=now) for _ in range(3)]
-    assert [{each.verdict.evaluation_id for each in claim} for claim in claims] == [{key(5), key(4)}, {key(3), key(2)}, set()]
+    assert [{each.verdict.evaluation_id for each in claim} for claim in claims] == [
+        {key(5), key(4)},
+        {key(3), key(2)},
+        set(),
+    ]
 
 
 async def test_lease_ends(database: Database) -> None:
@@ -183,7 +185,9 @@ async def test_sole_holder(database: Database) -> None:
     assert len((await take(database, limit=1, holder="one")).claimed) == 1
     later = NOW + outbox.HOLD
     assert await take(database, holder="two") == TakenDeliveries([], probing=False, next_moment=later)
-    assert len((await take(database, later - SECOND, limit=1, holder="one")).claimed) == 1  # holds on while there is work
+    assert (
+        len((await take(database, later - SECOND, limit=1, holder="one")).claimed) == 1
+    )  # holds on while there is work
     assert (await take(database, later, holder="two")).claimed == []
     await database.write(lanes.leave, "one")
     assert len((await take(database, later, limit=1, holder="two")).claimed) == 1

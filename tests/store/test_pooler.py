@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -56,7 +55,9 @@ async def test_whole_way(pooled: Database, pooled_url: str) -> None:
 async def test_nothing_is_prepared(pooled: Database) -> None:
     """No statement stays prepared on a server connection, where the next process would not know it."""
     await accepted(pooled, arrival(1000))
-    assert await all_of([pooled.read(scalar, "SELECT count(*) FROM pg_prepared_statements") for _ in range(6)]) == 6 * [0]
+    assert await all_of([pooled.read(scalar, "SELECT count(*) FROM pg_prepared_statements") for _ in range(6)]) == 6 * [
+        0
+    ]
 
 
 async def test_polls(pooled: Database) -> None:

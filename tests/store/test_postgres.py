@@ -103,28 +103,25 @@ async def test_ended_in_the_middle(on_postgres: Database, postgres_place: str) -
             conn.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
         return "done"
 
-    try:
-        assert await on_postgres.write(ended) == "done"
-        expected = [("after",), ("try 2",)]
-    except StoreUnavailable as error:
-        assert error.reason == "database"
-        expected = [("after",)]
+    [outcome] = await asyncio.gather(on_postgres.write(ended), return_exceptions=True)
+    assert outcome == "done" or (isinstance(outcome, StoreUnavailable) and outcome.reason == "database")
     assert await on_postgres.write(pause, "after")
-    assert await on_postgres.read(rows, lanes_table, "name") == expected
+    done = [("try 2",)] if outcome == "done" else []
+    assert await on_postgres.read(rows, lanes_table, "name") == [("after",), *done]
 
 
 async def test_ended_under_load(on_postgres: Database, postgres_place: str) -> None:
     """While connections are ended again and again, each batch is stored or refused; none is lost, none stored twice."""
-    stored = set()
+    stored, reasons = set(), set()
     done = asyncio.Event()
 
     async def store(worker: int) -> None:
-        for n in range(worker, 100, 4):
+        for n in range(worker, 60, 4):
             try:
                 await on_postgres.accept([arrival(n)])
                 stored.add(key(n))
             except StoreUnavailable as error:
-                assert error.reason == "database"
+                reasons.add(error.reason)
 
     async def end() -> None:
         while not done.is_set():
@@ -136,6 +133,7 @@ async def test_ended_under_load(on_postgres: Database, postgres_place: str) -> N
     await ending
     found = {key for [key] in await on_postgres.read(rows, events, "evaluation_id")}
     assert stored <= found
+    assert reasons <= {"database"}
     assert await on_postgres.accept([arrival(1000)]) == [Taken.NEW]
 
 

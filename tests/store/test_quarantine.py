@@ -19,7 +19,9 @@ def id_of(content: bytes) -> str:
 
 
 async def states(database: Database) -> dict[bytes, tuple[str, str]]:
-    return {content: (kind, state) for content, kind, state in await database.read(rows, set_aside, "body", "kind", "state")}
+    return {
+        content: (kind, state) for content, kind, state in await database.read(rows, set_aside, "body", "kind", "state")
+    }
 
 
 async def test_listed(database: Database) -> None:
@@ -38,10 +40,10 @@ async def test_listed(database: Database) -> None:
 
 async def test_found_by_its_beginning(database: Database) -> None:
     """Any beginning of an id that fits one alone names it; one that fits several is known as such."""
-    contents = [b"%d" % n for n in range(40)]
+    contents = [b"%d" % n for n in range(20)]
     await accepted(database, *(other(each) for each in contents))
     for content in contents:
-        for digits in (1, 2, 3, 8, 64):
+        for digits in (1, 2, 64):
             beginning = id_of(content)[:digits]
             fits = [each for each in contents if id_of(each).startswith(beginning)]
             found = [each.body for each in await database.read(quarantine.find, beginning)]
@@ -57,7 +59,17 @@ async def test_retry(database: Database) -> None:
     ids = [id_of(each) for each in (understood, sample, not_yet)]
     went_on = await database.write(quarantine.retry, ids, LATER)
     assert {each.body for each in went_on} == {understood, sample}
-    columns = ("evaluation_id", "event", "body", "origin", "secret_label", "request_id", "received_at", "repeats", "waiting")
+    columns = (
+        "evaluation_id",
+        "event",
+        "body",
+        "origin",
+        "secret_label",
+        "request_id",
+        "received_at",
+        "repeats",
+        "waiting",
+    )
     rest = ("old", "req-2", LATER, 0, True)
     assert sorted(await database.read(rows, events, *columns)) == [
         (SAMPLE, "evaluation.completed", sample, "sample", *rest),
@@ -110,4 +122,6 @@ async def test_discard(database: Database) -> None:
     assert [each.body for each in await database.read(quarantine.listed)] == [b"2"]
     assert [each.body for each in await database.read(quarantine.listed, state="discarded")] == [b"1"]
     assert await database.accept([other(b"1")]) == [Taken.NEW]
-    assert [(each.body, each.repeats) for each in await database.read(quarantine.listed, state="discarded")] == [(b"1", 1)]
+    assert [(each.body, each.repeats) for each in await database.read(quarantine.listed, state="discarded")] == [
+        (b"1", 1)
+    ]

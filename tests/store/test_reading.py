@@ -31,7 +31,9 @@ def verdict(number: int, received: datetime = NOW, completed: datetime | None = 
     )  # fmt: skip
 
 
-async def pages(database: Database, *, limit: int, sort: Sort = "received_at", filter_: Filter = EVERYTHING) -> list[Verdict]:
+async def pages(
+    database: Database, *, limit: int, sort: Sort = "received_at", filter_: Filter = EVERYTHING
+) -> list[Verdict]:
     """All pages, one after the other."""
     items: list[Verdict] = []
     after: Position | None = None
@@ -88,11 +90,15 @@ async def test_filtered_pages(database: Database) -> None:
 
 async def test_moments_are_exact(database: Database) -> None:
     """A position is exact to the microsecond, also for the first and the last times there are."""
-    times = [
-        datetime.fromisoformat(text)
-        for text in ("0001-01-01T00:00:00Z", "0999-12-31T23:59:59.999999Z", "1970-01-01T00:00:00Z", "2026-11-18T14:00:00.000001Z",
-                     "2026-11-18T14:00:00.000010Z", "9999-12-31T23:59:59.999999Z")
-    ]  # fmt: skip
+    written = (
+        "0001-01-01T00:00:00Z",
+        "0999-12-31T23:59:59.999999Z",
+        "1970-01-01T00:00:00Z",
+        "2026-11-18T14:00:00.000001Z",
+        "2026-11-18T14:00:00.000010Z",
+        "9999-12-31T23:59:59.999999Z",
+    )
+    times = [datetime.fromisoformat(text) for text in written]
     await put_verdicts(database, *(verdict(n, completed=at) for n, at in enumerate(times)))
     items = await pages(database, limit=1, sort="completed_at")
     assert [each.completed_at for each in items] == times[::-1]

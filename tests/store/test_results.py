@@ -15,7 +15,21 @@ from receiver.store.database import Database
 from receiver.store.results import Found
 from receiver.store.tables import actions, deliveries, gate_failures, issues, judges, revisions, trees, verdicts
 from tests.store.building import (
-    ALL, FILE, NOW, SAMPLE, SECOND, accepted, arrival, claimed, fetched_again, finished, key, plan, released, staged, taken,
+    ALL,
+    FILE,
+    NOW,
+    SAMPLE,
+    SECOND,
+    accepted,
+    arrival,
+    claimed,
+    fetched_again,
+    finished,
+    key,
+    plan,
+    released,
+    staged,
+    taken,
     tree_of,
 )  # fmt: skip
 from tests.store.places import rows
@@ -40,11 +54,22 @@ async def test_first(database: Database) -> None:
     [it] = await released(database, 1, routes=[GOOD, BAD, ALL])
     assert (it.verdict.revision, it.is_new, it.sinks) == (1, True, ["bad", "all"])
     assert await stored(database) == it.verdict
-    columns = [name for name in results.row_of(it.verdict)]
+    columns = list(results.row_of(it.verdict))
     [row] = await database.read(rows, verdicts, *columns)
     assert dict(zip(columns, row, strict=True)) == results.row_of(it.verdict)
     assert await database.read(rows, verdicts, "due_to", "tree_updated_at") == [('["bad","all"]', NOW)]
-    columns = ["sink", "revision", "replay_id", "state", "due_at", "created_at", "started_at", "attempts", "claim", "ended_at"]
+    columns = [
+        "sink",
+        "revision",
+        "replay_id",
+        "state",
+        "due_at",
+        "created_at",
+        "started_at",
+        "attempts",
+        "claim",
+        "ended_at",
+    ]
     rest = (1, "", "pending", NOW, NOW, NOW, 0, 0, None)
     assert await database.read(rows, deliveries, *columns) == [("all", *rest), ("bad", *rest)]
 
@@ -190,7 +215,10 @@ async def test_tree_as_rows(database: Database) -> None:
         action=Action(primary_action="regenerate", failure_summary="s", improved_prompt="p"),
     )  # fmt: skip
     assert await children(database) == expected(it.verdict)
-    [again] = await fetched_again(database, 1, judges=[Judge(id="other")], issues=[], gate_failures=[GateFailure()], action=None)
+    fewer: dict[str, Any] = {
+        "judges": [Judge(id="other")], "issues": [], "gate_failures": [GateFailure()], "action": None,
+    }  # fmt: skip
+    [again] = await fetched_again(database, 1, **fewer)
     assert await children(database) == expected(again.verdict)
     assert await children(database, 2) == expected(await stored(database, 2))
     assert await database.read(rows, trees, "evaluation_id", "body") == [
@@ -208,7 +236,9 @@ async def test_earlier_revision_is_sent_as_it_was(database: Database) -> None:
     assert {number: verdict.overall_passed for number, verdict in sent.items()} == {1: False, 2: True, 3: None}
     assert sent[3].generated_image_url == "https://cdn.example/9"
     assert sent[3] == await stored(database)
-    assert {verdict.message_id for verdict in sent.values()} == {f"{key(1)}:evaluation.completed:{n}" for n in (1, 2, 3)}
+    assert {verdict.message_id for verdict in sent.values()} == {
+        f"{key(1)}:evaluation.completed:{n}" for n in (1, 2, 3)
+    }
 
 
 async def test_samples(database: Database) -> None:
@@ -252,7 +282,7 @@ async def test_nothing(database: Database) -> None:
 
 async def test_long_texts(database: Database) -> None:
     """Texts far longer than an index can hold are stored whole, found by the whole, and as rows."""
-    long = {
+    long: dict[str, Any] = {
         name: f"{name} é" + "\U0001f600" * 100_000
         for name in ("client_ref", "run_id", "task_type", "model_id", "failure_code", "primary_action_code")
     }
@@ -266,7 +296,9 @@ async def test_long_texts(database: Database) -> None:
         assert [found.evaluation_id for found in page.items] == [key(1)], name
         page = await database.read(reading.page, Filter.model_validate({name: "x" + value}), limit=5)
         assert page.items == [], name
-    assert [(row["category"], row["detail"]) for row in (await children(database))["issues"]] == [("c" * 255, "d" * 100_000)]
+    assert [(row["category"], row["detail"]) for row in (await children(database))["issues"]] == [
+        ("c" * 255, "d" * 100_000)
+    ]
 
 
 async def test_all_or_nothing(database: Database) -> None:

@@ -2,10 +2,8 @@
 
 import asyncio
 import sqlite3
-import subprocess
-import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ from receiver.store.intake import Taken
 from receiver.store.tables import events
 from receiver.store.tables import lanes as lanes_table
 from tests.store.building import NOW, arrival
-from tests.store.places import LONG, all_of, holding, opened, rows, scalar, sql
+from tests.store.places import LONG, all_of, holding, opened, python, rows, scalar, sql
 
 
 class Gate:
@@ -175,7 +173,7 @@ async def test_close_finishes(sqlite_place: str) -> None:
 @pytest.mark.parametrize("side", ["write", "read"])
 async def test_pragmas(on_sqlite: Database, side: str) -> None:
     """A commit that returned survives a power cut (WAL, synchronous FULL), and another process is waited for."""
-    run: Callable[..., object] = getattr(on_sqlite, side)
+    run: Callable[..., Awaitable[object]] = getattr(on_sqlite, side)
     found = {name: await run(scalar, f"PRAGMA {name}") for name in ("journal_mode", "synchronous", "foreign_keys")}
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
     assert await run(scalar, "PRAGMA busy_timeout") == sqlite.BUSY_MILLISECONDS
@@ -238,11 +236,7 @@ async def test_pipeline_of_a_dead_process(on_sqlite: Database, sqlite_place: str
         "import sys; from receiver.store.database import open_database; "
         "it = open_database(sys.argv[1]); it.take_pipeline(); print('taken', flush=True); sys.stdin.read()"
     )
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(
-        [sys.executable, "-c", program, sqlite_place],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root,
-    ) as process:  # fmt: skip
+    with python(program, sqlite_place) as process:
         assert process.stdout is not None
         assert await asyncio.to_thread(process.stdout.readline) == "taken\n"
         with pytest.raises(PipelineTaken):

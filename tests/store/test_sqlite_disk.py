@@ -1,9 +1,6 @@
 """SQLite on a disk that is full: nothing is lost or half stored, callers are told `disk`, and it goes on by itself."""
 
 import asyncio
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +13,7 @@ from receiver.store.intake import Taken
 from receiver.store.tables import events
 from receiver.store.tables import lanes as lanes_table
 from tests.store.building import NOW, arrival, key
-from tests.store.places import opened, rows, scalar, sql
+from tests.store.places import opened, python, rows, scalar, sql
 
 BIG = "x" * 200_000
 
@@ -109,26 +106,27 @@ asyncio.run(main())
 
 async def test_write_refused_by_the_system(on_sqlite: Database, sqlite_place: str) -> None:
     """When the operating system refuses to let the files grow, what was acknowledged is stored, and all goes on afterwards."""
-    run = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", LIMITED, sqlite_place],
-        cwd=Path(__file__).parents[2], env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    stored, *reasons = run.stdout.split()
+    with python(LIMITED, sqlite_place) as process:
+        out, _ = await asyncio.to_thread(process.communicate)
+    assert process.returncode == 0
+    stored, *reasons = out.split()
     assert reasons == ["disk"]
     found = [number for [number] in await on_sqlite.read(rows, events, "evaluation_id")]
     assert found == [key(0), *(key(number) for number in range(1, 1 + int(stored))), key(100)]
 
 
-async def test_corrupt(sqlite_place: str) -> None:
-    """A file that has been corrupted is told as a failing disk, by reads and by writes."""
+@pytest.fixture
+def corrupt_place(sqlite_place: str) -> str:
+    """The address of a file of which only the first page is what it was."""
     path = Path(sqlite_place.removeprefix("sqlite:///"))
-    content = bytearray(path.read_bytes())
-    content[4096:] = b"\x55" * (len(content) - 4096)
-    path.write_bytes(content)
-    async with opened(sqlite_place) as database:
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\x55" * (len(content) - 4096))
+    return sqlite_place
+
+
+async def test_corrupt(corrupt_place: str) -> None:
+    """A file that has been corrupted is told as a failing disk, by reads and by writes."""
+    async with opened(corrupt_place) as database:
         for attempt in (database.accept([arrival(1)]), database.read(sql, "SELECT * FROM events")):
             with pytest.raises(StoreUnavailable) as caught:
                 await attempt

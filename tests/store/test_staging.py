@@ -14,7 +14,21 @@ from receiver.store.staging import StageResult
 from receiver.store.tables import deliveries, events, verdicts
 from receiver.store.tables import fetches as fetches_table
 from tests.store.building import (
-    ALL, FILE, HOLD, LEASE, NOW, SAMPLE, SECOND, accepted, arrival, claimed, finished, key, plan, plan_without_key, staged,
+    ALL,
+    FILE,
+    HOLD,
+    LEASE,
+    NOW,
+    SAMPLE,
+    SECOND,
+    accepted,
+    arrival,
+    claimed,
+    finished,
+    key,
+    plan,
+    plan_without_key,
+    staged,
 )  # fmt: skip
 from tests.store.places import all_of, rows, sql
 
@@ -39,10 +53,8 @@ async def test_pending_with_a_fetch(database: Database) -> None:
     assert await stage(database) == StageResult(events=1, fetches=1, released=[])
     columns = ("evaluation_id", "tree", "revision", "client_ref", "overall_passed", "due_to", "received_at")
     assert await database.read(rows, verdicts, *columns) == [(key(1), "pending", 0, "ref", False, "[]", NOW)]
-    columns = ("evaluation_id", "due_at", "hold_until", "started_at", "leased", "attempts", "claim", "asked")
-    assert await database.read(rows, fetches_table, *columns) == [
-        (key(1), LATER, NOW + HOLD, LATER, False, 0, 0, 1)
-    ]
+    of_fetch = ("evaluation_id", "due_at", "hold_until", "started_at", "leased", "attempts", "claim", "asked")
+    assert await database.read(rows, fetches_table, *of_fetch) == [(key(1), LATER, NOW + HOLD, LATER, False, 0, 0, 1)]
     assert await database.read(rows, events, "waiting") == [(False,)]
     assert await database.read(rows, deliveries, "sink") == []
     assert await stage(database) == StageResult(0, 0, [])
@@ -55,7 +67,9 @@ async def test_sample(database: Database) -> None:
     [released] = result.released
     assert (result.events, result.fetches, released.is_new, released.sinks) == (1, 0, True, ["file"])
     assert (released.verdict.tree_reason, released.verdict.revision) == ("sample", 1)
-    assert await database.read(rows, deliveries, "sink", "revision", "state", "due_at") == [("file", 1, "pending", LATER)]
+    assert await database.read(rows, deliveries, "sink", "revision", "state", "due_at") == [
+        ("file", 1, "pending", LATER)
+    ]
     assert await database.read(rows, fetches_table, "evaluation_id") == []
     assert await database.read(rows, verdicts, "tree", "origin", "due_to") == [("unavailable", "sample", '["file"]')]
 
@@ -172,7 +186,9 @@ async def test_both_events_in_two_processes(database: Database, another: Callabl
         await accepted(database, *(each for pair in pairs for each in pair))
         await stage_all(both, limit=7)
         assert await database.read(rows, verdicts, "evaluation_id") == [(key(n),) for n in range(30)]
-        assert sorted(await database.read(rows, fetches_table, "evaluation_id", "asked")) == [(key(n), 2) for n in range(30)]
+        assert sorted(await database.read(rows, fetches_table, "evaluation_id", "asked")) == [
+            (key(n), 2) for n in range(30)
+        ]
 
 
 @pytest.mark.postgres

@@ -1,75 +1,38 @@
 """Databases for the web side's tests, migrated once and copied for each test, and a receiver on each kind."""
 
-import asyncio
-import secrets
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
 
-import asyncpg
 import pytest
 
-from receiver.store import schema
-from receiver.store.database import open_database
+from tests.store.places import at_database, copied, execute, migrate, new_postgres_database
 from tests.web.logged import Lines, captured
 from tests.web.receivers import SECRETS, Receiver, serving, settings_for
-
-
-async def _migrate(url: str) -> None:
-    database = open_database(url)
-    try:
-        await schema.upgrade(database)
-    finally:
-        await database.close()
-
-
-async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-def _database_name() -> str:
-    return f"receiver_test_{secrets.token_hex(8)}"
-
-
-def _named(url: str, name: str) -> str:
-    return urlsplit(url)._replace(path=f"/{name}").geturl()
 
 
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty SQLite database."""
     path = tmp_path_factory.mktemp("migrated") / "receiver.db"
-    asyncio.run(_migrate(f"sqlite:///{path}"))
+    migrate(f"sqlite:///{path}")
     return path
 
 
 @pytest.fixture(scope="session")
 def migrated_name(postgres_url: str) -> Iterator[str]:
     """The name of an empty PostgreSQL database, to make others from."""
-    name = _database_name()
-    asyncio.run(_execute(postgres_url, f"CREATE DATABASE {name}"))
-    try:
-        asyncio.run(_migrate(_named(postgres_url, name)))
-        yield name
-    finally:
-        asyncio.run(_execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)"))
+    with new_postgres_database(postgres_url) as url:
+        migrate(url)
+        yield urlsplit(url).path.strip("/")
 
 
 @pytest.fixture
 def sqlite(migrated_file: Path, tmp_path: Path) -> str:
     """The address of an empty SQLite database."""
-    return _copy(migrated_file, tmp_path)
-
-
-def _copy(migrated: Path, folder: Path) -> str:
-    shutil.copy(migrated, folder / "receiver.db")
-    return f"sqlite:///{folder / 'receiver.db'}"
+    return f"sqlite:///{copied(migrated_file, tmp_path)}"
 
 
 @pytest.fixture
@@ -88,12 +51,14 @@ async def unmigrated(postgres_url: str) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def _created(maintenance_url: str, how: str = "") -> AsyncIterator[str]:
-    name = _database_name()
-    await _execute(maintenance_url, f"CREATE DATABASE {name} {how}")
+    name = f"receiver_test_{uuid4().hex}"
+    # Whether a commit outlives a power cut is not what these tests look at, and waiting for the disk is half their time.
+    quick = f"ALTER DATABASE {name} SET synchronous_commit = off"
+    await execute(maintenance_url, f"CREATE DATABASE {name} {how}", quick)
     try:
-        yield _named(maintenance_url, name)
+        yield at_database(maintenance_url, name)
     finally:
-        await _execute(maintenance_url, f"DROP DATABASE {name} WITH (FORCE)")
+        await execute(maintenance_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -114,7 +79,7 @@ def lines() -> Iterator[Lines]:
 async def sqlite_receiver(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Receiver]:
     """One for all tests of a module."""
     folder = tmp_path_factory.mktemp("sqlite")
-    async with serving(settings_for(_copy(migrated_file, folder), folder)) as running:
+    async with serving(settings_for(f"sqlite:///{copied(migrated_file, folder)}", folder)) as running:
         yield running
 
 

@@ -139,7 +139,7 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
     """Waits for a condition that somebody else brings about."""
     try:
         async with asyncio.timeout(LONG):
-            while not await condition():
+            while not await condition():  # noqa: ASYNC110 (it is of another thread's or the database's making)
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"{what}: not within {LONG:g} s") from None

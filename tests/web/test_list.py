@@ -6,9 +6,11 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from starlette.datastructures import QueryParams
 
 from receiver.core.matching import WORDS
 from receiver.core.verdict import NOT_IN_LISTS, Judge, Verdict
+from receiver.web.parameters import read_list_query
 from tests.web.receivers import Receiver, callback, until
 from tests.web.seeds import NOON, key, store, verdict
 
@@ -29,7 +31,10 @@ STORED = [
         primary_action_code="regenerate", tree="unavailable", tree_reason="no_api_key",
     ),
     verdict(4, overall_passed=None, client_ref="ORDER-1/a", origin="reconciled"),
-    verdict(5, event="evaluation.failed", status="failed", failure_code="timed_out", client_ref="100%_done\\", completed_at=None),
+    verdict(
+        5, event="evaluation.failed", status="failed", failure_code="timed_out", client_ref="100%_done\\",
+        completed_at=None,
+    ),
     verdict(6, event="evaluation.failed", status="failed", failure_code="invalid_media", client_ref="null"),
     verdict(7, tree="pending", origin="sample", client_ref="a,b&c=d é\u2028"),
 ]  # fmt: skip
@@ -122,10 +127,6 @@ async def test_filters(receiver: Receiver) -> None:
 async def test_one_set_of_rules(receiver: Receiver) -> None:
     """What the API finds must be what a sink's `match` with the same words would be given."""
     await store(receiver, *STORED)
-    from starlette.datastructures import QueryParams
-
-    from receiver.web.parameters import read_list_query
-
     for query, expected in FILTERS:
         filter_ = read_list_query(QueryParams(query)).filter
         assert {each.evaluation_id for each in STORED if filter_.matches(each)} == {key(n) for n in expected}, query
@@ -172,7 +173,8 @@ async def test_pages_while_others_arrive(receiver: Receiver, sort: str) -> None:
     there = [verdict(n, **at_once) for n in range(1, 13)] + [verdict(n) for n in range(13, 24)]
     await store(receiver, *there)
     expected = [str(key(number)) for number in range(23, 0, -1)]
-    seen, cursor, arrived = [], None, 100
+    seen: list[list[str]] = []
+    cursor, arrived = None, 100
     while cursor is not None or not seen:
         page, cursor = await pages(receiver, f"sort={sort}&limit=5", cursor)
         seen.append(page)
@@ -227,7 +229,10 @@ WRONG: list[tuple[str, dict[str, str]]] = [
     ("weighted_pass_rate_max=nan", {"weighted_pass_rate_max": "should be a finite number"}),
     ("weighted_pass_rate_max=1e999", {"weighted_pass_rate_max": "should be a finite number"}),
     ("weighted_pass_rate_min=null", {"weighted_pass_rate_min": "should be a valid number, unable to parse string as a number"}),
-    *((f"limit={text}", {"limit": "must be a whole number from 1 to 500"}) for text in ("0", "501", "-1", "1.5", "", "x", "9" * 5000, "%D9%A3")),
+    *(
+        (f"limit={text}", {"limit": "must be a whole number from 1 to 500"})
+        for text in ("0", "501", "-1", "1.5", "", "x", "9" * 5000, "%D9%A3")
+    ),
     ("limit=1&limit=2", {"limit": "given more than once"}),
     ("sort=status", {"sort": "must be one of received_at, completed_at"}),
     ("sort=", {"sort": "must be one of received_at, completed_at"}),

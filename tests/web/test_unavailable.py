@@ -77,7 +77,7 @@ async def test_whatever_the_reason(on_sqlite: Receiver, lines: Lines, reason: Un
     finally:
         on_sqlite.service.intake.close_for(None)
     assert on_sqlite.service._hook.turned_away == {reason: 1, "Unauthorized": 1}
-    assert [line["turned_away"] for line in lines.of("callback.turned_away")][0] == {reason: 1}
+    assert lines.of("callback.turned_away")[0]["turned_away"] == {reason: 1}
     assert (await on_sqlite.post(body)).status == 202
 
 

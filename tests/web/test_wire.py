@@ -126,7 +126,7 @@ async def test_what_is_not_http(on_sqlite: Receiver, data: bytes) -> None:
 
 async def answers_until_the_end(wire: Wire, data: bytes) -> list[Answer]:
     await wire.send(data)
-    answers = []
+    answers: list[Answer] = []
     while not answers or answers[-1].status != 400:
         answers.append(guarded(await wire.answer()))
     assert await wire.ended() == b""

@@ -1,0 +1,106 @@
+"""SQLite's disk full: callers are told to come again, `/readyz` and the log say why, and room is all that it takes."""
+
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from receiver.offline import OfflineRunflow
+from tests.acceptance.books import LookInto, check_books, quiet, stored
+from tests.acceptance.collector import Collector, check_arrived
+from tests.acceptance.load import Callback, Load
+from tests.acceptance.processes import API_KEY, SECRET, Install, Report, Server, until
+
+MIB = 1024 * 1024
+ROOM = 8 * MIB
+"""More than SQLite's log grows to before it is used again from its beginning."""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own that holds little."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"may not mount here ({mounted.stderr.decode().strip()}); the test with a quota runs everywhere")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+async def test_no_room_on_the_device(small_disk: Path, install: Install, look_into: LookInto, report: Report) -> None:
+    """ENOSPC, for real: a file fills the disk that the database is on."""
+    filler = small_disk / "filler"
+
+    def fill(_: Server) -> None:
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+
+    await _is_survived(small_disk / "receiver.db", fill, lambda _: filler.unlink(), install, look_into, report)
+
+
+async def test_files_may_not_grow(tmp_path: Path, install: Install, look_into: LookInto, report: Report) -> None:
+    """The same where the process may write no file beyond a size, as under a quota."""
+    database = tmp_path / "receiver.db"
+
+    def limit(server: Server) -> None:
+        largest = max(path.stat().st_size for path in tmp_path.glob("receiver.db*"))
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
+
+    def lift(server: Server) -> None:
+        no_limit = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, no_limit)
+
+    await _is_survived(database, limit, lift, install, look_into, report)
+
+
+async def _is_survived(
+    path: Path,
+    fill: Callable[[Server], None],
+    make_room: Callable[[Server], None],
+    install: Install,
+    look_into: LookInto,
+    report: Report,
+) -> None:
+    async with OfflineRunflow(secret=SECRET, api_key=API_KEY) as runflow, Collector() as collector:
+        place = install(
+            collector.sink(),
+            DATABASE_URL=f"sqlite:///{path}",
+            RUNFLOW_API_URL=runflow.url,
+            RUNFLOW_API_KEY=API_KEY,
+        )
+        server = await place.serve()
+        load = Load(server.address)
+        async with load.going_on(lambda: Callback(runflow)):
+            await until(lambda: len(load.acknowledged) > 20, "callbacks that go in")
+            fill(server)
+            await until(lambda: load.outcomes["503"] > 20, "callers that are told to come again")
+            assert await _readiness(server) == (503, "disk")
+            said = await server.logged("callback.turned_away")
+            assert said["reason"].startswith("SQLite cannot write: "), said
+            make_room(server)
+            enough = len(load.acknowledged) + 20
+            await until(lambda: len(load.acknowledged) > enough, "callbacks that go in again")
+            assert await _readiness(server) == (200, None)
+        database = look_into(f"sqlite:///{path}")
+        await quiet(database)
+        assert await stored(database) == load.acknowledged.keys()
+        check_arrived(load.acknowledged.values(), collector.arrivals)
+        await check_books(database, delivered=len(load.acknowledged))
+        assert load.outcomes.keys() <= {"200", "202", "503"}, load.outcomes
+        assert {answer.headers["retry-after"] for answer in load.refusals} == {"5"}
+        await server.stop()
+    report(f"{dict(load.outcomes)}")
+
+
+async def _readiness(server: Server) -> tuple[int, str | None]:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        answer = await client.get(f"{server.address}/readyz")
+    return answer.status_code, answer.json().get("reason")
