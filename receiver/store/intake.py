@@ -160,8 +160,8 @@ def _count(conn: Connection, counts: Sequence[tuple[UUID, str, int, datetime]]) 
     cursor = conn.connection.cursor()
     stored = {}
     for evaluation_id, event, n, at in counts:
-        cursor.execute(_SQLITE_COUNT, (n, moment_text(at), evaluation_id.bytes, event))
-        (stored[evaluation_id, event],) = cursor.fetchone()
+        [(body,)] = cursor.execute(_SQLITE_COUNT, (n, moment_text(at), evaluation_id.bytes, event))
+        stored[evaluation_id, event] = body
     cursor.close()
     return stored
 

@@ -168,6 +168,7 @@ def _engine(address: URL, *, connections: int, pooler: bool) -> AsyncEngine:
         pool_size=connections,
         max_overflow=0,
         pool_timeout=CONNECT_SECONDS,
+        hide_parameters=True,  # an error's text must not show bodies, prompts or signed addresses
     )
 
 

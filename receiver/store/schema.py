@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from receiver.errors import SchemaError
 from receiver.store.database import Database
+from receiver.store.migrations.views import create_views, drop_views
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -62,5 +63,7 @@ def _upgrade(conn: Connection) -> SchemaState:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = conn
+    drop_views(conn)
     command.upgrade(config, "head")
+    create_views(conn)
     return schema_state(conn)

@@ -184,6 +184,7 @@ def _engine(path: str, *, connections: int, begin: str, read_only: bool) -> Engi
         poolclass=QueuePool,
         pool_size=connections,
         max_overflow=0,
+        hide_parameters=True,  # an error's text must not show bodies, prompts or signed addresses
         connect_args={"check_same_thread": False, "timeout": BUSY_MILLISECONDS / 1000},
     )
 

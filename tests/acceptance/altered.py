@@ -2,7 +2,7 @@
 
 HOW is none, one or more of these, separated by commas:
 
-short-leases            a dead process's fetches come back in seconds and not in forty
+short-leases            what a dead process held comes back in a few seconds
 no-sync                 SQLite as it must not be: a commit does not wait for the disk
 die:FUNCTION:before     kills itself when this function of the store has changed something, before the commit
 die:FUNCTION:after      the same when the commit is done, before anything follows from it
@@ -11,14 +11,15 @@ die:FUNCTION:after      the same when the commit is done, before anything follow
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
 from sqlalchemy import event
 
-LEASE = timedelta(seconds=6)
+LEASE = timedelta(seconds=4)
+MARGIN = 1.0
 
 
 def _die() -> None:
@@ -33,10 +34,11 @@ def _did_something(result: Any) -> bool:
 
 
 def short_leases() -> None:
-    """Fetches are leased for as long as the deliveries of a sink with `timeout = 1`, about."""
-    from receiver.pipeline import fetch
+    """So that what a killed process held on PostgreSQL is another's before long."""
+    from receiver.pipeline import deliver, fetch
 
     fetch.LEASE = LEASE
+    deliver.MARGIN = MARGIN
 
 
 def no_sync() -> None:
@@ -88,13 +90,16 @@ def _die_after(function: Callable[..., Any], *, is_accept: bool) -> None:
         setattr(kind, name, dying(getattr(kind, name)))
 
 
+ALTERATIONS: Mapping[str, Callable[..., None]] = {"short-leases": short_leases, "no-sync": no_sync, "die": die}
+
+
 def main() -> None:
     """Alters `receiver` and runs it."""
     how, *sys.argv[1:] = sys.argv[1:]
     for each in filter(None, how.split(",")):
         word, *more = each.split(":")
-        {"short-leases": short_leases, "no-sync": no_sync, "die": die}[word](*more)
-    from receiver.__main__ import main as receiver
+        ALTERATIONS[word](*more)
+    from receiver.cli import main as receiver
 
     receiver()
 

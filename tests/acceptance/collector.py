@@ -91,7 +91,7 @@ async def _left(receive: Receive, within: float) -> bool:
 
 
 def sink(name: str, kind: str, **options: str | float) -> str:
-    """A sink's table for `receiver.toml`. Its deliveries are leased for eleven seconds, as its timeout is one."""
+    """A sink's table for `receiver.toml`. Its deliveries are leased for its timeout and a little."""
     lines = {"name": name, "type": kind, "timeout": 1, **options}
     return "[[sinks]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items())
 

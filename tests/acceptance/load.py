@@ -14,7 +14,7 @@ from uuid import UUID
 
 from receiver.offline import OfflineRunflow
 from receiver.web.hook import PATH
-from tests.acceptance.processes import DEADLINE
+from tests.acceptance.processes import DEADLINE, until
 
 ATTEMPT_SECONDS = 10.0
 """How long the sender waits for an answer."""
@@ -144,6 +144,16 @@ class Load:
             finally:
                 is_over = True
 
+    async def taken(self, more: int) -> None:
+        """Waits until so many more are acknowledged."""
+        enough = len(self.acknowledged) + more
+        await until(lambda: len(self.acknowledged) >= enough, "callbacks that go in")
+
+    async def refused(self, more: int) -> None:
+        """Waits until so many more attempts are told to come again."""
+        enough = self.outcomes["503"] + more
+        await until(lambda: self.outcomes["503"] >= enough, "callers that are told to come again")
+
     async def _post(self, callbacks: Iterable[Callback]) -> None:
         async with Caller() as caller:
             for callback in callbacks:
@@ -151,7 +161,9 @@ class Load:
 
     async def _deliver(self, callback: Callback, caller: Caller) -> None:
         async with asyncio.timeout(DEADLINE):
-            while not await self._is_taken(callback, caller):
+            while True:
+                if await self._is_taken(callback, caller):
+                    break
                 await asyncio.sleep(WAIT)
         self.acknowledged[callback.key] = callback
 

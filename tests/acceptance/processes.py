@@ -4,12 +4,12 @@ import asyncio
 import inspect
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from signal import SIGKILL, SIGTERM, Signals
 from typing import Any, NamedTuple
 
 from tests.acceptance.forked import Forked
@@ -92,9 +92,13 @@ class Program:
     def kill(self) -> None:
         """SIGKILL, and waits until it is gone."""
         if self.process.poll() is None and self.pid != self.process.pid:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, SIGKILL)
         self.process.kill()
         self.process.wait()
+
+    def signal(self, number: Signals) -> None:
+        """Sends it to the receiver's own process."""
+        os.kill(self.pid, number)
 
     async def ended(self) -> int:
         """The exit status, once there is one; minus a signal's number if that ended it."""
@@ -104,10 +108,10 @@ class Program:
         assert self.process.returncode is not None
         return self.process.returncode
 
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
+    async def stop(self, number: Signals = SIGTERM) -> float:
         """Tells it to stop; it must end with status 0. Returns the seconds that took."""
         began = time.monotonic()
-        os.kill(self.pid, number)
+        self.signal(number)
         status = await self.ended()
         assert status == 0, self.log_end()
         took = time.monotonic() - began

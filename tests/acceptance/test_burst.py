@@ -12,7 +12,7 @@ from receiver.offline import OfflineRunflow
 from tests.acceptance.books import LookInto, check_audit, quiet, stored
 from tests.acceptance.collector import check_arrived, in_file, sink
 from tests.acceptance.load import Callback, Load
-from tests.acceptance.processes import SECRET, Install, Report, until
+from tests.acceptance.processes import SECRET, Install, Report
 
 MOST_MEMORY = 512.0
 """MB. A process that kept what it refuses would have more."""
@@ -40,11 +40,11 @@ async def test_queue_full(
     server = await place.serve()
     load = Load(server.address)
     began = time.monotonic()
-    with _locked(sqlite_address):
-        posting = asyncio.create_task(load.post((Callback(runflow) for _ in range(callbacks)), connections=connections))
-        await until(lambda: load.outcomes["503"] > connections - ROOM, "callers that are sent away")
-        quickest = load.slowest_refusal
-    await posting
+    async with asyncio.TaskGroup() as group:
+        with _locked(sqlite_address):
+            group.create_task(load.post((Callback(runflow) for _ in range(callbacks)), connections))
+            await load.refused(connections - ROOM)
+            quickest = load.slowest_refusal
     took = time.monotonic() - began
     assert {answer.headers["retry-after"] for answer in load.refusals} == {"5"}
     database = look_into(sqlite_address)

@@ -13,7 +13,7 @@ from receiver.offline import OfflineRunflow
 from tests.acceptance.books import LookInto, check_books, quiet, stored
 from tests.acceptance.collector import Collector, check_arrived
 from tests.acceptance.load import Callback, Load
-from tests.acceptance.processes import API_KEY, SECRET, Install, Report, Server, until
+from tests.acceptance.processes import API_KEY, SECRET, Install, Report, Server
 
 MIB = 1024 * 1024
 ROOM = 8 * MIB
@@ -79,15 +79,14 @@ async def _is_survived(
         server = await place.serve()
         load = Load(server.address)
         async with load.going_on(lambda: Callback(runflow)):
-            await until(lambda: len(load.acknowledged) > 20, "callbacks that go in")
+            await load.taken(20)
             fill(server)
-            await until(lambda: load.outcomes["503"] > 20, "callers that are told to come again")
+            await load.refused(20)
             assert await _readiness(server) == (503, "disk")
             said = await server.logged("callback.turned_away")
             assert said["reason"].startswith("SQLite cannot write: "), said
             make_room(server)
-            enough = len(load.acknowledged) + 20
-            await until(lambda: len(load.acknowledged) > enough, "callbacks that go in again")
+            await load.taken(20)
             assert await _readiness(server) == (200, None)
         database = look_into(f"sqlite:///{path}")
         await quiet(database)

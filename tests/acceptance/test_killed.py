@@ -10,7 +10,7 @@ from receiver.offline import OfflineRunflow
 from tests.acceptance.books import LookInto, check_audit, quiet, stored
 from tests.acceptance.collector import Collector, check_arrived, in_file, in_stream, sink
 from tests.acceptance.load import Callback, Load
-from tests.acceptance.processes import API_KEY, SECRET, Install, Program, Report, until
+from tests.acceptance.processes import API_KEY, SECRET, Install, Program, Report
 
 FEW_OR_MANY = [8, pytest.param(200, marks=pytest.mark.long)]
 """How often each process is killed."""
@@ -113,8 +113,7 @@ async def _kill_again_and_again(
 
 async def _random_moment(load: Load) -> None:
     """Comes soon, but not before some more callbacks went in."""
-    enough = len(load.acknowledged) + 10
-    await until(lambda: len(load.acknowledged) >= enough, "callbacks that go in between two kills")
+    await load.taken(10)
     await asyncio.sleep(random.uniform(0, LONGEST_WAIT))
 
 
@@ -129,7 +128,7 @@ async def test_between_any_two_writes(address: str, install: Install, look_into:
             RUNFLOW_API_KEY=API_KEY,
         )
         load = Load("http://127.0.0.1:1")
-        async with load.going_on(lambda: Callback(runflow), connections=2, pause=0.1):
+        async with load.going_on(lambda: Callback(runflow), connections=4):
             for moment in MOMENTS:
                 server = await place.serve(altered=f"short-leases,{moment}", forked=True)
                 load.address = server.address

@@ -37,14 +37,11 @@ async def test_restarted_under_load(
         load = Load(server.address)
         async with load.going_on(lambda: Callback(runflow)):
             for _ in range(3):
-                enough = len(load.acknowledged) + 50
-                await until(lambda: len(load.acknowledged) > enough, "callbacks that go in")
-                refused = load.outcomes["503"]
+                await load.taken(50)
                 cluster.stop()
-                await until(lambda: load.outcomes["503"] > refused + 3, "callers that are told to come again")
+                await load.refused(3)
                 cluster.start()
-            enough = len(load.acknowledged) + 50
-            await until(lambda: len(load.acknowledged) > enough, "callbacks that go in again")
+            await load.taken(50)
         database = look_into(cluster.url)
         await quiet(database)
         assert await stored(database) == load.acknowledged.keys()
@@ -70,7 +67,7 @@ async def test_hangs_and_goes_on(cluster: Cluster, install: Install, look_into: 
         async with load.going_on(lambda: Callback(runflow)):
             await until(lambda: len(collector.arrivals) > 10, "messages that arrive")
             cluster.signal(signal.SIGSTOP)
-            await until(lambda: load.outcomes["503"] > 6, "callers that are told to come again")
+            await load.refused(6)
             took = await server.stop()
             cluster.signal(signal.SIGCONT)
             server = await place.serve(altered="short-leases", forked=True)

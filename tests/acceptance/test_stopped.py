@@ -101,10 +101,10 @@ async def test_an_impatient_second_signal(install: Install, sqlite_address: str,
         async with OfflineRunflow(secret=SECRET) as runflow:
             await Load(server.address).post([Callback(runflow)])
         await until(lambda: collector.waiting > 0, "a send under way")
-        server.process.send_signal(signal.SIGTERM)
+        server.signal(signal.SIGTERM)
         await _is_stopping(server)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-            server.process.send_signal(number)
+            server.signal(number)
         assert await server.ended() == 0, server.log_end()
         assert await leased(look_into(sqlite_address)) == 0
 

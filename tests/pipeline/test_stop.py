@@ -306,10 +306,10 @@ async def test_a_beat_that_breaks_goes_on(
     database.away = True
     pipeline.start()
     await until(lambda: database.refused >= 5)
-    monkeypatch.setattr(socket, "gethostname", lambda: 1 / 0)
-    database.away = False
-    await until(lambda: any(entry["event"] == "pipeline.beat_failed" for entry in logged))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "gethostname", lambda: 1 / 0)
+        database.away = False
+        await until(lambda: any(entry["event"] == "pipeline.beat_failed" for entry in logged))
     await until_awaited(lambda: _lives(desk, pipeline))
     await stopped(pipeline)
     assert await living(database) == []

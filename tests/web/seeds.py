@@ -8,6 +8,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, insert
 
+from receiver.core.routing import Route
 from receiver.core.verdict import Verdict
 from receiver.store.results import Found, release, row_of
 from receiver.store.tables import verdicts
@@ -34,14 +35,16 @@ def verdict(number: int, **fields: Any) -> Verdict:
     return Verdict.model_validate(values | fields)
 
 
-async def store(receiver: Receiver, *wanted: Verdict, tree: dict[str, Any] | None = None) -> None:
-    """Stores them; all but pending ones are released, with `tree` as what Runflow answered."""
+def stored(
+    conn: Connection, wanted: Sequence[Verdict], *, tree: dict[str, Any] | None = None, routes: Sequence[Route] = ()
+) -> None:
+    """Stores them; all but pending ones are released, with `tree` as what Runflow answered, and so due to the routes."""
+    rows = [row_of(each) | {"due_to": "[]", "tree_updated_at": None} for each in wanted]
+    conn.execute(insert(verdicts), [row | {"revision": 0} for row in rows])
     body = orjson.dumps(tree or {})
+    release(conn, [Found(each, body) for each in wanted if each.tree != "pending"], routes, NOON)
 
-    def write(conn: Connection) -> None:
-        rows = [row_of(each) | {"due_to": "[]", "tree_updated_at": None} for each in wanted]
-        conn.execute(insert(verdicts), [row | {"revision": 0} for row in rows])
-        released: Sequence[Found] = [Found(each, body) for each in wanted if each.tree != "pending"]
-        release(conn, released, [], NOON)
 
-    await receiver.service.database.write(write)
+async def store(receiver: Receiver, *wanted: Verdict, tree: dict[str, Any] | None = None) -> None:
+    """The same in the store of a running receiver."""
+    await receiver.service.database.write(stored, wanted, tree=tree)

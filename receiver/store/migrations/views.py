@@ -1,6 +1,9 @@
-"""The views for people who read with SQL: ids as text, the same columns on both databases. Described in docs/sql.md."""
+"""The views for people who read with SQL: ids as text, the same columns on both databases. Described in docs/sql.md.
 
-from alembic import op
+They are dropped before the steps of an upgrade and made anew after them, so that no step need know of them.
+"""
+
+from sqlalchemy import Connection
 
 _PARTS = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
 
@@ -24,13 +27,18 @@ VIEWS = {
 }
 
 
-def create_views() -> None:
-    """Makes all of them anew."""
-    text_id = _TEXT_ID[op.get_bind().dialect.name]
+def drop_views(conn: Connection) -> None:
+    """Drops those that are there."""
+    for view in VIEWS:
+        conn.exec_driver_sql(f"DROP VIEW IF EXISTS {view}")
+
+
+def create_views(conn: Connection) -> None:
+    """Makes all of them."""
+    text_id = _TEXT_ID[conn.dialect.name]
     for view, (table, columns) in VIEWS.items():
-        op.execute(f"DROP VIEW IF EXISTS {view}")
         columns_of_it = f"{text_id} AS evaluation_id, {columns}"
-        op.execute(f"CREATE VIEW {view} AS SELECT {columns_of_it} FROM {table}")  # noqa: S608 (constants)
+        conn.exec_driver_sql(f"CREATE VIEW {view} AS SELECT {columns_of_it} FROM {table}")  # noqa: S608 (constants)
 
 
 _TEXT_ID = {

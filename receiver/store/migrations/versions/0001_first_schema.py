@@ -1,9 +1,8 @@
-"""The first schema: events, verdicts with their trees as rows, the fetch lane, the outbox, and views for people."""
+"""The first schema: events, verdicts with their trees as rows, the fetch lane, the outbox."""
 
 import sqlalchemy as sa
 from alembic import op
 
-from receiver.store.migrations.views import create_views
 from receiver.store.types import EvaluationId, Moment
 
 revision = "0001"
@@ -231,4 +230,3 @@ def upgrade() -> None:
     op.create_index("verdicts_by_client_ref", "verdicts", ["client_ref"], unique=False)
     op.create_index("verdicts_by_completion", "verdicts", ["completed_at", "evaluation_id"], unique=False)
     op.create_index("verdicts_by_run", "verdicts", ["run_id"], unique=False)
-    create_views()
