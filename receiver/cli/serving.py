@@ -153,9 +153,10 @@ def listen(host: str, port: int) -> socket.socket:
         except OSError:
             listener.close()
             raise
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the second for a name that is none
+        reason = error.strerror if isinstance(error, OSError) else "not a name"
         raise SettingsError(
-            f"RECEIVER_HOST, RECEIVER_PORT: cannot listen on {host}:{port} ({error.strerror}); name an address that is free"
+            f"RECEIVER_HOST, RECEIVER_PORT: cannot listen on {host}:{port} ({reason}); name an address that is free"
         ) from None
     return listener
 

@@ -34,7 +34,9 @@ def test_help_imports_nothing_heavy(here: Installation) -> None:
     *told, modules = ended.stdout.decode().splitlines()
     assert told[0].startswith("Usage:")
     assert [module for module in json.loads(modules) if module in HEAVY] == []
-    assert not any(module.startswith("receiver.") and not module.startswith("receiver.cli") for module in json.loads(modules))
+    assert not any(
+        module.startswith("receiver.") and not module.startswith("receiver.cli") for module in json.loads(modules)
+    )
 
 
 def test_the_module_is_the_program(here: Installation) -> None:
@@ -74,7 +76,15 @@ def test_groups_hold_what_the_tests_know() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nothing"], ["verdicts", "nothing"], ["serve", "--nothing"], ["verdicts", "show"], ["send"], ["db", "current", "x"]]
+    "arguments",
+    [
+        ["nothing"],
+        ["verdicts", "nothing"],
+        ["serve", "--nothing"],
+        ["verdicts", "show"],
+        ["send"],
+        ["db", "current", "x"],
+    ],
 )
 def test_wrong_use(here: Installation, arguments: list[str]) -> None:
     """Wrong use is told on standard error with exit status 2."""
@@ -100,5 +110,8 @@ def test_bad_settings(here: Installation, path: tuple[str, ...]) -> None:
     here.configure("[fetch]\nhold = -1\n")
     said = here.run(*path, *more.get(path, []), RECEIVER_PORT="x", DATABASE_AUTO_UPGRADE="perhaps")
     assert (said.status, said.out) == (2, "")
-    assert [line.partition(": ")[0] for line in said.err.splitlines()] == ["DATABASE_AUTO_UPGRADE", "RECEIVER_PORT", "receiver.toml"]
-
+    assert [line.partition(": ")[0] for line in said.err.splitlines()] == [
+        "DATABASE_AUTO_UPGRADE",
+        "RECEIVER_PORT",
+        "receiver.toml",
+    ]

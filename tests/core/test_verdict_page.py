@@ -9,7 +9,10 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from receiver.core.envelope import Message
+from receiver.core.fetching import Trouble
 from receiver.core.verdict import Action, GateFailure, Issue, Judge, Verdict
+from receiver.pipeline.stage import NO_API_KEY, SAMPLE
+from receiver.store.fetches import NOTHING_TRIED
 
 PAGE = (Path(__file__).parents[2] / "docs" / "verdict.md").read_text()
 ROW = re.compile(r"^\| `([a-z_\[\].]+)` \| ([^|]+) \| [^|]+ \| `(.+)` \|$", re.MULTILINE)
@@ -69,11 +72,18 @@ def test_envelope(complete: Verdict) -> None:
 
 def test_callback_s_fields(pending: Verdict) -> None:
     """What the page says is filled from the callback alone is what is filled."""
-    sentence = PAGE[PAGE.index("only what the callback holds") : PAGE.index("## Envelope")]
+    sentence = PAGE[PAGE.index("only what the callback holds") : PAGE.index("Why a tree is")]
     named = set(re.findall(r"`(\w+)`", sentence))
     always = {"schema_version", "evaluation_id", "event", "received_at", "tree", "origin", "revision"}
     filled = {name for name, value in pending if value not in (None, []) and name not in always}
     assert filled == named - {"failure_code"}
+
+
+def test_reasons() -> None:
+    """The page lists why there may be no tree, and nothing else."""
+    listed = PAGE[PAGE.index("Why a tree is") : PAGE.index("## Envelope")].partition("\n\n")[2]
+    reasons = {reason for line in listed.splitlines() for reason in re.findall(r"`([a-z_]+)`", line.partition(":")[0])}
+    assert reasons == {*Trouble, NO_API_KEY, SAMPLE, NOTHING_TRIED}
 
 
 def test_file_exists(samples: Path) -> None:

@@ -26,8 +26,9 @@ REDIS_SINK = '[[sinks]]\nname = "stream"\ntype = "redis"\nurl = "redis://127.0.0
 
 @pytest.fixture(autouse=True)
 def time_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow machine has time to close."""
+    """A slow machine has time to end what is under way, and to close."""
     monkeypatch.setattr(wiring, "CLOSE_SECONDS", DEADLINE)
+    monkeypatch.setattr(pipelines, "STOP_GRACE", DEADLINE)
 
 
 def settings(folder: Path, *sinks: str, **environ: str) -> Settings:
@@ -107,8 +108,8 @@ async def test_what_needs_a_restart_is_told_and_stays(
     [told] = [entry for entry in logged if entry["event"] == "settings.need_a_restart"]
     assert told["settings"] == ["database_url", "port"]
     _, message = await post_one(client, runflow)
-    await until(lambda: message in (tmp_path / "second.ndjson").read_text() if arrived("second", tmp_path) else False)
-    assert not Path("other.db").exists()
+    await until(lambda: arrived("second", tmp_path) == [message])
+    assert not (tmp_path / "other.db").exists()
 
 
 async def test_callbacks_that_come_during_a_reload_are_taken(
@@ -127,8 +128,11 @@ async def test_callbacks_that_come_during_a_reload_are_taken(
     posting = asyncio.create_task(post_on())
     for number in range(8):
         await client.service.reload(settings(tmp_path, "first", "second" if number % 2 else "third"))
-        before = len(sent)
-        await until(lambda before=before: len(sent) > before)
+
+        def more(than: int = len(sent)) -> bool:
+            return len(sent) > than
+
+        await until(more)
     done.set()
     await posting
     await until(lambda: len(arrived("first", tmp_path)) >= len(sent))
