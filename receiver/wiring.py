@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import structlog
@@ -29,6 +29,8 @@ from receiver.web.health import Health
 from receiver.web.hook import Hook
 
 DATABASE_RETRY_SECONDS = 1.0
+PREPARE_SECONDS = 3.0
+"""How long a start waits for the database before it goes on without; a migration may take longer."""
 INTAKE_SECONDS = 2.0
 CLOSE_SECONDS = 1.0
 """How long each part of a stop may take: a database that hangs must not hold it up, and all of it be over in ten seconds."""
@@ -71,10 +73,10 @@ def _sink_plan(options: SinkOptions, settings: Settings) -> SinkPlan:
     )
 
 
-def _pipeline_plan(settings: Settings, *, with_sinks: bool) -> PipelinePlan:
+def _pipeline_plan(settings: Settings) -> PipelinePlan:
     return PipelinePlan(
         client=runflow_of(settings),
-        sinks=[_sink_plan(options, settings) for options in settings.sinks] if with_sinks else [],
+        sinks=[_sink_plan(options, settings) for options in settings.sinks],
         routes=[Route(each.name, each.match, takes_samples=each.takes_samples) for each in settings.sinks],
         source=evaluations_address(settings),
         hold=timedelta(seconds=settings.fetch.hold),
@@ -110,23 +112,24 @@ class Service:
         self._is_stopping = False
 
     async def start(self) -> None:
-        """Starts, or, while the database is away, keeps trying in the background and answers 503.
+        """Starts, or, while the database is away or slow, goes on trying in the background and answers 503 meanwhile.
 
         Raises `SchemaError` and `PipelineTaken`, which waiting would not mend.
         """
         self._pipeline = self._new_pipeline(self._settings)  # a sink that cannot be opened is told before anything runs
         is_alone = self._runs_pipeline and self.database.take_pipeline()
-        try:
-            await self._prepare(is_alone)
-        except StoreUnavailable as error:
-            self.intake.close_for(error)
-            log.error("database.unavailable", reason=error.reason, error=str(error))
-            self._preparing = asyncio.create_task(self._prepare_when_back(is_alone))
+        self.intake.close_for(StoreUnavailable("database", "the database was not reached yet"))
         self._ringing = asyncio.create_task(self._bells.run())
+        first = asyncio.create_task(self._prepare(is_alone))
+        self._preparing = asyncio.create_task(self._prepare_in_the_end(first, is_alone))
+        await asyncio.wait([first], timeout=PREPARE_SECONDS)
+        if first.done() and isinstance(error := first.exception(), SchemaError):
+            raise error
 
     def _new_pipeline(self, settings: Settings) -> Pipeline | StageOnly:
-        plan = _pipeline_plan(settings, with_sinks=self._runs_pipeline)
-        return (Pipeline if self._runs_pipeline else StageOnly)(self.database, self._bells, plan)
+        if self._runs_pipeline:
+            return Pipeline(self.database, self._bells, _pipeline_plan(settings))
+        return StageOnly(self.database, self._bells, hold=timedelta(seconds=settings.fetch.hold))
 
     async def _prepare(self, is_alone: bool) -> None:
         if self._settings.migrates_at_start:
@@ -140,22 +143,27 @@ class Service:
             if self._pipeline is not None:
                 self._pipeline.start()
 
-    async def _prepare_when_back(self, is_alone: bool) -> None:
+    async def _prepare_in_the_end(self, attempt: "asyncio.Task[None]", is_alone: bool) -> None:
+        """Tries until it is prepared. The log is told when it is not, and when the reason is another."""
         told = ""
-        while not self._is_prepared:
-            await asyncio.sleep(DATABASE_RETRY_SECONDS)
+        while True:
             try:
-                await self._prepare(is_alone)
-            except StoreUnavailable as error:
-                self.intake.close_for(error)
-            except SchemaError as error:
-                self.intake.close_for(StoreUnavailable("schema", str(error)))
+                await attempt
+            except (StoreUnavailable, SchemaError) as error:
+                reason = error.reason if isinstance(error, StoreUnavailable) else "schema"
+                self.intake.close_for(StoreUnavailable(reason, str(error)))
                 if told != str(error):
-                    log.error("database.schema", error=str(error))
+                    event = "database.schema" if reason == "schema" else "database.unavailable"
+                    log.error(event, reason=reason, error=str(error))
                 told = str(error)
             except Exception:
                 log.exception("database.not_prepared")
-        log.info("database.back")
+            else:
+                if told:
+                    log.info("database.back")
+                return
+            await asyncio.sleep(DATABASE_RETRY_SECONDS)
+            attempt = asyncio.create_task(self._prepare(is_alone))
 
     async def reload(self, settings: Settings) -> None:
         """Takes new settings: secrets, tokens, sinks, the key, the pace. Where it listens, the database and limits stay.
@@ -177,7 +185,13 @@ class Service:
                 await self._pipeline.stop()
             self._pipeline = successor
             if self._is_prepared and not self._is_stopping:
+                await self._try_paused_lanes()
                 successor.start()
+
+    async def _try_paused_lanes(self) -> None:
+        """New settings may hold what was wrong, such as a key, so that nothing that is paused need wait any longer."""
+        with suppress(StoreUnavailable):  # then it waits
+            await self.database.write(lanes.probe_now, None, self.database.now())
 
     async def stop(self) -> None:
         """In order: take in no more, let what is under way end or give it back, close the database."""
@@ -214,11 +228,18 @@ async def _ended(task: "asyncio.Task[None] | None") -> None:
 
 
 @asynccontextmanager
+async def started(service: Service) -> AsyncIterator[None]:
+    """Starts the service, and stops it in order at the end. Raises what `Service.start` raises."""
+    try:
+        await service.start()
+        yield
+    finally:
+        await service.stop()
+
+
+@asynccontextmanager
 async def open_service(settings: Settings, *, runs_pipeline: bool = True) -> AsyncIterator[Service]:
     """A started service, stopped in order at the end. Raises what `Service.start` raises."""
     service = Service(settings, runs_pipeline=runs_pipeline)
-    try:
-        await service.start()
+    async with started(service):
         yield service
-    finally:
-        await service.stop()

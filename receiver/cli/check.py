@@ -1,9 +1,11 @@
 """`receiver check`: the settings, and every part that they name, reached for real."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal, NamedTuple
 from uuid import UUID
 
@@ -14,7 +16,7 @@ from receiver.cli.output import print_json
 from receiver.cli.send import sample_id
 from receiver.core.envelope import Message
 from receiver.core.verdict import Verdict
-from receiver.errors import ReceiverError
+from receiver.errors import ReceiverError, SettingsError
 from receiver.settings import Settings
 from receiver.sinks.base import Done, Sink, SinkError, SinkOptions
 from receiver.sinks.registry import open_sink
@@ -95,6 +97,9 @@ class _NotConfigured(Exception):
 
 
 async def _database(settings: Settings) -> str:
+    path = settings.database_path
+    if path is not None and not path.exists():
+        return _not_made_yet(path, settings.database_shown)
     database = database_of(settings)
     try:
         state = await database.read(schema.schema_state)
@@ -103,6 +108,13 @@ async def _database(settings: Settings) -> str:
     finally:
         await database.close()
     return f"{settings.database_shown}, schema {state.current or 'none yet: made at start'}"
+
+
+def _not_made_yet(path: Path, shown: str) -> str:
+    """A check makes no file; whether one could be made can be told all the same."""
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise SettingsError(f"DATABASE_URL: the folder of {path} is not there or cannot be written; name one that can")
+    return f"{shown} is not there yet: made at start"
 
 
 async def _runflow(settings: Settings) -> str:

@@ -55,6 +55,15 @@ def quiet_logs(settings: Settings) -> None:
     logs.configure("warning" if settings.log_level in ("info", "debug") else settings.log_level, settings.log_format)
 
 
+def require_file(settings: Settings) -> None:
+    """Raises `SettingsError` where the SQLite file is not there: connecting would make an empty one."""
+    path = settings.database_path
+    if path is not None and not path.exists():
+        raise SettingsError(
+            f"DATABASE_URL: there is no file {path}; `receiver serve` or `receiver db upgrade` makes it"
+        )
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Runs it to its end, with errors as exit statuses."""
     with exit_status():
@@ -67,6 +76,7 @@ def with_database(work: Callable[[Database, Settings], Awaitable[T]]) -> T:
     async def opened() -> T:
         settings = read_settings()
         quiet_logs(settings)
+        require_file(settings)
         database = database_of(settings)
         try:
             await schema.require_current(database)

@@ -2,7 +2,7 @@
 
 import click
 
-from receiver.cli.common import json_option, quiet_logs, read_settings, run
+from receiver.cli.common import json_option, quiet_logs, read_settings, require_file, run
 from receiver.cli.output import print_json
 from receiver.store import schema
 from receiver.wiring import database_of
@@ -44,6 +44,7 @@ def current(as_json: bool) -> None:
 async def _current(*, as_json: bool) -> None:
     settings = read_settings()
     quiet_logs(settings)
+    require_file(settings)
     database = database_of(settings)
     try:
         state = await database.read(schema.schema_state)

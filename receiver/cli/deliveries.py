@@ -1,7 +1,7 @@
 """`receiver deliveries`: the outbox."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import click
 from pydantic import ValidationError
@@ -11,8 +11,8 @@ from receiver.cli.output import print_json, print_table, shown
 from receiver.settings import Settings
 from receiver.store import lanes, outbox_desk
 from receiver.store.database import Database
-from receiver.store.outbox import STATES, State
-from receiver.store.outbox_desk import DISCARDABLE, RETRYABLE, DeliveryFilter
+from receiver.store.outbox import STATES
+from receiver.store.outbox_desk import Count, DeliveryFilter
 
 COLUMNS = (
     "id",
@@ -27,7 +27,21 @@ COLUMNS = (
     "last_error",
 )
 ids_argument = click.argument("ids", type=click.IntRange(1, 2**63 - 1), nargs=-1)
-DONE = {"retry": "are due now", "discard": "discarded"}
+
+
+class Verb(NamedTuple):
+    """What is done to deliveries: how many it would change, the change, and the words for it."""
+
+    counts: Callable[..., list[Count]]
+    act: Callable[..., int]
+    done: str
+    only: str
+
+
+VERBS = {
+    "retry": Verb(outbox_desk.retryable, outbox_desk.retry, "are due now", "only dead, discarded and waiting ones"),
+    "discard": Verb(outbox_desk.discardable, outbox_desk.discard, "discarded", "only dead and waiting ones"),
+}
 
 
 @click.group()
@@ -52,15 +66,16 @@ def _filter(**chosen: Any) -> DeliveryFilter:
 @deliveries.command("list")
 @filter_options
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
+@click.option("--before", type=int, metavar="ID", help="Go on where a list ended: those older than this one.")
 @json_option
-def list_(limit: int, as_json: bool, **chosen: Any) -> None:
-    """The newest deliveries; paused sinks and counts first."""
+def list_(limit: int, before: int | None, as_json: bool, **chosen: Any) -> None:
+    """The newest deliveries; what is paused, and counts, first."""
 
     async def work(database: Database, _settings: Settings) -> None:
         filter_ = _filter(**chosen)
         counts = await database.read(outbox_desk.counts, filter_)
-        paused = [lane for lane in await database.read(lanes.troubled) if lane.name != lanes.FETCH]
-        records = await database.read(outbox_desk.page, filter_, limit=limit)
+        paused = await database.read(lanes.troubled)
+        records = await database.read(outbox_desk.page, filter_, limit=limit, before_id=before)
         if as_json:
             content = {
                 "counts": [count._asdict() for count in counts],
@@ -85,8 +100,11 @@ def list_(limit: int, as_json: bool, **chosen: Any) -> None:
 @yes_option
 @json_option
 def retry(ids: tuple[int, ...], yes: bool, as_json: bool, **chosen: Any) -> None:
-    """Send dead, discarded and waiting ones now, with all their attempts before them again."""
-    _change("retry", RETRYABLE, ids, yes=yes, as_json=as_json, chosen=chosen)
+    """Send dead and waiting ones now, with all their attempts before them again.
+
+    Discarded ones too, where their ids or --state discarded name them. A sink that is paused tries again at once.
+    """
+    _change("retry", ids, yes=yes, as_json=as_json, chosen=chosen)
 
 
 @deliveries.command()
@@ -95,32 +113,32 @@ def retry(ids: tuple[int, ...], yes: bool, as_json: bool, **chosen: Any) -> None
 @yes_option
 @json_option
 def discard(ids: tuple[int, ...], yes: bool, as_json: bool, **chosen: Any) -> None:
-    """Give up on dead and waiting ones for good."""
-    _change("discard", DISCARDABLE, ids, yes=yes, as_json=as_json, chosen=chosen)
+    """Give up on dead and waiting ones; `retry` by id brings one back."""
+    _change("discard", ids, yes=yes, as_json=as_json, chosen=chosen)
 
 
-def _change(
-    verb: str, states: Sequence[State], ids: tuple[int, ...], *, yes: bool, as_json: bool, chosen: dict[str, Any]
-) -> None:
+def _change(verb: str, ids: tuple[int, ...], *, yes: bool, as_json: bool, chosen: dict[str, Any]) -> None:
     filter_ = _filter(ids=ids, **chosen)
     if filter_ == DeliveryFilter():
         fail(f"say which to {verb}: ids, or --state, --sink, --evaluation-id", WRONG_USE)
+    change = VERBS[verb]
 
     async def work(database: Database, _settings: Settings) -> None:
-        counts = await database.read(outbox_desk.counts, filter_)
-        many = sum(count.deliveries for count in counts if count.state in states)
+        counts = await database.read(change.counts, filter_, database.now())
+        many = sum(count.deliveries for count in counts)
         click.echo(f"{many} to {verb}", err=as_json)
         if many and not yes:
             click.confirm(f"{verb} them?", abort=True, err=True)
-        act = outbox_desk.retry if verb == "retry" else outbox_desk.discard
-        changed = await database.write(act, filter_, database.now())
-        for sink in {count.sink for count in counts}:
-            await database.ring(lanes.sink_lane(sink))
+        changed = await database.write(change.act, filter_, database.now())
+        for lane in {lanes.sink_lane(count.sink) for count in counts}:
+            if verb == "retry":
+                await database.write(lanes.probe_now, lane, database.now())
+            await database.ring(lane)
         if as_json:
             print_json({"changed": changed})
         elif changed:
-            click.echo(f"{changed} {DONE[verb]}")
+            click.echo(f"{changed} {change.done}")
         if ids and not changed:
-            fail(f"there is none to {verb}: only {', '.join(states)} ones can be", NO_SUCCESS)
+            fail(f"there is none to {verb}: {change.only} can be", NO_SUCCESS)
 
     with_database(work)

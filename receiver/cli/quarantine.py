@@ -83,7 +83,7 @@ def retry(ids: tuple[str, ...], as_json: bool) -> None:
 
     async def work(database: Database, _settings: Settings) -> None:
         found = [(await _find(database, each)).id for each in ids]
-        understood = [each.id for each in await database.write(store.retry, found, database.now())]
+        understood = [each.id for each in await database.write(store.retry, found)]
         await database.ring(EVENTS)
         if as_json:
             print_json({"understood": understood, "not_understood": [each for each in found if each not in understood]})

@@ -5,7 +5,7 @@ import gc
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import click
@@ -19,7 +19,7 @@ from receiver import logs
 from receiver.cli.common import exit_status, read_settings
 from receiver.errors import SettingsError
 from receiver.settings import Settings
-from receiver.wiring import Service, open_service
+from receiver.wiring import Service, started
 
 HTTP_GRACE_SECONDS = 1
 """For requests under way at a stop. A callback whose answer does not come in that time is posted again."""
@@ -98,10 +98,10 @@ async def running(
 ) -> AsyncIterator[tuple[Service, asyncio.Event]]:
     """A started service, and the event that a signal to stop sets. SIGHUP has it take what `reread` reads, or stops it too."""
     stopped = asyncio.Event()
-    with ExitStack() as signals:
-        async with open_service(settings, runs_pipeline=runs_pipeline) as service:
-            # Until the service has stopped: a second signal, or a SIGHUP, must not end the process halfway.
-            signals.enter_context(_signals(service, stopped, reread))
+    service = Service(settings, runs_pipeline=runs_pipeline)
+    # From before the start until after the stop: a signal must not end the process halfway through either.
+    with _signals(service, stopped, reread):
+        async with started(service):
             gc.collect()
             gc.freeze()  # what is here stays: the collector need not look at it again, which halves the longest pauses
             yield service, stopped

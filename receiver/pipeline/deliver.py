@@ -12,7 +12,7 @@ from aiolimiter import AsyncLimiter
 from receiver.core.envelope import Message
 from receiver.core.retry import backoff
 from receiver.pipeline.batcher import Batcher
-from receiver.pipeline.pace import permitted
+from receiver.pipeline.pace import allowed
 from receiver.pipeline.pause import Pause
 from receiver.pipeline.station import Bells
 from receiver.pipeline.tasks import Patience, Tasks
@@ -52,10 +52,12 @@ class SinkLane:
         self._bells = bells
         self._plan = plan
         self._source = source
-        self._process = process
         self._lane = lanes.sink_lane(plan.name)
         self._lease = timedelta(seconds=plan.timeout + 2 * MARGIN)
         self._limiter = None if plan.rate is None else _limiter(plan.rate)
+        self._holder = None if plan.rate is None else process
+        # Longer than from one message to the next, or two processes would take turns and double the rate.
+        self._hold = outbox.HOLD if plan.rate is None else max(outbox.HOLD, timedelta(seconds=2 / plan.rate))
         self._tasks = Tasks(plan.concurrency, bells.bell(self._lane).set)
         self._settle = Batcher(self._write_settled, flights=1)
         self._patience = Patience(self._lease.total_seconds())
@@ -71,23 +73,25 @@ class SinkLane:
     async def step(self) -> datetime | None:
         """Starts as many sends as there is room for."""
         room = self._tasks.room * self._plan.sink.batch
-        if not room:
-            return None  # whatever ends first rings the bell
-        limit = await permitted(self._limiter, room)
-        if not limit:
-            return self._database.now()
+        allowance = await allowed(self._limiter, room, self._next_due, self._database.now)
+        if not allowance.begin:
+            return allowance.look_again  # or whatever ends first rings the bell
         taken = await self._database.write(
             outbox.take,
             self._plan.name,
-            limit=limit,
+            limit=allowance.begin,
             lease=self._lease,
             now=self._database.now(),
             idle=not self._tasks.busy,
-            sole_holder=self._process if self._limiter is not None else None,
+            sole_holder=self._holder,
+            hold=self._hold,
         )
         for chunk in _chunks(taken.claimed, self._plan.sink.batch):
             self._tasks.start(self._send(chunk, probing=taken.probing))
         return taken.next_moment
+
+    async def _next_due(self) -> datetime | None:
+        return await self._database.read(outbox.next_due, self._plan.name)
 
     async def stop(self, grace: float) -> None:
         """Lets what is under way end within `grace` seconds; gives back the rest."""

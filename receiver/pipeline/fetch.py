@@ -15,7 +15,7 @@ from receiver.core.retry import backoff
 from receiver.core.routing import Route
 from receiver.core.verdict import from_tree
 from receiver.pipeline.batcher import Batcher
-from receiver.pipeline.pace import permitted
+from receiver.pipeline.pace import allowed
 from receiver.pipeline.pause import Pause
 from receiver.pipeline.stage import announce
 from receiver.pipeline.station import FETCHES, Bells
@@ -72,15 +72,25 @@ class FetchLane:
 
     async def step(self) -> datetime | None:
         """Releases what was held for long enough, and starts as many fetches as there is room for."""
-        room = self._tasks.room if self._client is not None else 0
-        limit = await permitted(self._limiter, room)
+        if self._client is None:
+            taken = await self._database.write(fetches.take_keyless, self._routes, now=self._database.now())
+            announce(self._bells, taken.released)
+            return taken.next_moment
+        allowance = await allowed(
+            self._limiter, self._tasks.room, lambda: self._database.read(fetches.next_due), self._database.now
+        )
         taken = await self._database.write(
-            fetches.take, self._routes, limit=limit, lease=LEASE, now=self._database.now(), idle=not self._tasks.busy
+            fetches.take,
+            self._routes,
+            limit=allowance.begin,
+            lease=LEASE,
+            now=self._database.now(),
+            idle=not self._tasks.busy,
         )
         announce(self._bells, taken.released)
         for claimed in taken.claimed:
             self._tasks.start(self._fetch(claimed, probing=taken.probing))
-        return taken.next_moment if limit or not room else self._database.now()
+        return min((at for at in (taken.next_moment, allowance.look_again) if at is not None), default=None)
 
     async def stop(self, grace: float) -> None:
         """Lets what is under way end within `grace` seconds; gives back the rest."""

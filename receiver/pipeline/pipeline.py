@@ -53,7 +53,7 @@ class Pipeline:
         self._fetch = FetchLane(database, bells, plan.client, plan.routes, plan.pace)
         self._sinks = [SinkLane(database, bells, sink, source=plan.source, process=self._id) for sink in plan.sinks]
         self._stations = [
-            stage_station(database, bells, plan),
+            stage_station(database, bells, plan.hold),
             Station(FETCHES, self._fetch.step, bells, database.now),
             *(Station(lane.name, lane.step, bells, database.now) for lane in self._sinks),
         ]
@@ -131,9 +131,8 @@ async def _ended(tasks: Sequence["asyncio.Task[None]"], *, grace: float) -> None
 class StageOnly:
     """What `serve --no-pipeline` runs, so that a verdict is shown as pending even with no worker alive."""
 
-    def __init__(self, database: Database, bells: Bells, plan: PipelinePlan) -> None:
-        self._plan = plan
-        self._station = stage_station(database, bells, plan)
+    def __init__(self, database: Database, bells: Bells, *, hold: timedelta) -> None:
+        self._station = stage_station(database, bells, hold)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -144,11 +143,8 @@ class StageOnly:
         """Ends the present step."""
         self._station.stop()
         await _ended(self._tasks, grace=STOP_GRACE)
-        if self._plan.client is not None:
-            await _closed(self._plan.client.close())
 
 
-def stage_station(database: Database, bells: Bells, plan: PipelinePlan) -> Station:
+def stage_station(database: Database, bells: Bells, hold: timedelta) -> Station:
     """The stage that sees to stored events."""
-    stage = Stage(database, bells, plan.routes, has_key=plan.client is not None, hold=plan.hold)
-    return Station(EVENTS, stage.step, bells, database.now)
+    return Station(EVENTS, Stage(database, bells, hold=hold).step, bells, database.now)

@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
 from receiver.core.callback import read_callback
-from receiver.core.routing import Route
-from receiver.core.verdict import Verdict, from_callback, without_tree
+from receiver.core.verdict import from_callback
 from receiver.pipeline.station import EVENTS, FETCHES, Bells
 from receiver.store import staging
 from receiver.store.database import Database
@@ -20,22 +20,17 @@ BATCH = 200
 BATCH_WHEN_BUSY = 25
 """While callbacks come, whatever stands in their way must be short: on SQLite they wait for it."""
 LONGEST_PAUSE = 1.0
-NO_API_KEY = "no_api_key"
 SAMPLE = "sample"
 
 log = structlog.get_logger()
 
 
 class Stage:
-    """Sees to stored events. Without a key (`has_key`) nothing can be fetched, so verdicts are released at once."""
+    """Sees to stored events. It releases nothing: that is for those who fetch, and have the key and the sinks."""
 
-    def __init__(
-        self, database: Database, bells: Bells, routes: Sequence[Route], *, has_key: bool, hold: timedelta
-    ) -> None:
+    def __init__(self, database: Database, bells: Bells, *, hold: timedelta) -> None:
         self._database = database
         self._bells = bells
-        self._routes = routes
-        self._has_key = has_key
         self._hold = hold
 
     async def step(self) -> datetime | None:
@@ -47,31 +42,21 @@ class Stage:
         limit = BATCH
         while True:
             rings, began = self._bells.rings[EVENTS], time.monotonic()
-            result = await self._database.write(
-                staging.stage, self._plan, self._routes, limit=limit, now=self._database.now()
-            )
-            if result.fetches:
+            now = self._database.now()
+            staged = await self._database.write(staging.stage, partial(self._plan, now), limit=limit, now=now)
+            if staged:
                 self._bells.ring(FETCHES)
-            announce(self._bells, result.released)
+            for each in staged:
+                _tell(each)
             is_busy = self._bells.rings[EVENTS] != rings
             if is_busy:
                 await asyncio.sleep(min(9 * (time.monotonic() - began), LONGEST_PAUSE))
-            if result.events < limit:
+            if len(staged) < limit:
                 return None
             limit = BATCH_WHEN_BUSY if is_busy else BATCH
 
-    def _plan(self, event: staging.WaitingEvent) -> staging.Staged:
+    def _plan(self, now: datetime, event: staging.WaitingEvent) -> staging.Staged:
         callback, oddities = read_callback(event.body, event.event)
-        log.info(
-            "callback.stored",
-            evaluation_id=str(event.evaluation_id),
-            kind=event.event,
-            secret=event.secret_label,
-            request_id=event.request_id,
-            repeats=event.repeats,
-        )
-        if oddities:
-            log.warning("callback.odd", evaluation_id=str(event.evaluation_id), oddities=oddities[:20])
         pending = from_callback(
             callback,
             evaluation_id=event.evaluation_id,
@@ -79,12 +64,23 @@ class Stage:
             received_at=event.received_at,
             origin=event.origin,
         )
-        return staging.Staged(self._released_at_once(pending), event.received_at + self._hold)
+        if event.origin == "sample":  # Runflow knows nothing of it
+            return staging.Staged(event, pending, oddities, due_at=None, hold_until=now, reason=SAMPLE)
+        return staging.Staged(event, pending, oddities, due_at=now, hold_until=now + self._hold)
 
-    def _released_at_once(self, pending: Verdict) -> Verdict:
-        if pending.origin == "sample":
-            return without_tree(pending, SAMPLE)
-        return pending if self._has_key else without_tree(pending, NO_API_KEY)
+
+def _tell(staged: staging.Staged) -> None:
+    event = staged.event
+    log.info(
+        "callback.stored",
+        evaluation_id=str(event.evaluation_id),
+        kind=event.event,
+        secret=event.secret_label,
+        request_id=event.request_id,
+        repeats=event.repeats,
+    )
+    if staged.oddities:
+        log.warning("callback.odd", evaluation_id=str(event.evaluation_id), oddities=staged.oddities[:20])
 
 
 def announce(bells: Bells, released: Sequence[Released]) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -71,6 +72,12 @@ class Settings(BaseModel):
     def database_kind(self) -> DatabaseKind:
         """Which of the two databases it is."""
         return "sqlite" if self.database_url.get_secret_value().startswith("sqlite") else "postgresql"
+
+    @property
+    def database_path(self) -> Path | None:
+        """The SQLite file, or None."""
+        url = self.database_url.get_secret_value()
+        return Path(url.removeprefix("sqlite:///")) if self.database_kind == "sqlite" else None
 
     @property
     def database_shown(self) -> str:

@@ -4,7 +4,7 @@ and never shows the text."""
 import ipaddress
 import re
 from typing import Final, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import SecretStr
 
@@ -29,6 +29,15 @@ _POSTGRESQL = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^][/:?@]*)(?::(?P<port>[0-9]{1,5}))?"
     r"(?:/(?P<database>[^?@]*))?(?:\?(?P<options>[^@]*))?"
 )
+_OPTIONS: Final = frozenset(
+    {
+        "application_name", "channel_binding", "connect_timeout", "dbname", "gssencmode", "gsslib", "host", "keepalives",
+        "krbsrvname", "options", "passfile", "password", "port", "sslcert", "sslcrl", "sslkey", "sslmode", "sslpassword",
+        "sslrootcert", "ssl_max_protocol_version", "ssl_min_protocol_version", "target_session_attrs", "user",
+    }
+)  # fmt: skip
+"""What libpq knows of what asyncpg takes, and what it takes and passes over (receiver.store.address)."""
+_SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _DATABASES = "give sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE"
 _LOOPBACK_NAMES = ("localhost", "localhost.")
 
@@ -159,6 +168,11 @@ def _check_postgresql(text: str) -> None:
             "is not an address of PostgreSQL; give postgresql://USER:PASSWORD@HOST:PORT/DATABASE "
             "with special characters of the password as %XX"
         )
+    for name, value in parse_qsl(parts["options"] or "", keep_blank_values=True):
+        if name not in _OPTIONS:  # not named: it may be a piece of a password
+            raise ValueError(f"has an option that is unknown here; there are {', '.join(sorted(_OPTIONS))}")
+        if name == "sslmode" and value not in _SSL_MODES:
+            raise ValueError(f"has a wrong sslmode; give one of {', '.join(_SSL_MODES)}")
 
 
 def database_shown(url: str) -> str:

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, Select, Table, and_, case, exists, func, or_, select
+from sqlalchemy import Connection, Select, Table, and_, case, exists, func, literal, or_, select, tuple_
 
-from receiver.store.lanes import troubled
+from receiver.store.lanes import FETCH, sink_lane, troubled
 from receiver.store.outbox import STATES
-from receiver.store.tables import deliveries, events, fetches, revisions, set_aside, verdicts
+from receiver.store.tables import DEAD, deliveries, events, fetches, revisions, set_aside, verdicts
 
 PAGE = 1000
+MOST_NAMED = 20
 
 
 class SinkBooks(NamedTuple):
@@ -65,7 +66,7 @@ def audit(conn: Connection, sinks: Sequence[str]) -> Books:
         waiting=waiting,
         quarantined=_count(conn, select(set_aside.c.sha256).where(*_IN_QUARANTINE)),
         sinks=books,
-        exceptions=[*missing, *_stuck(books, sinks), *_paused(conn)],
+        exceptions=[*missing, *_stuck(conn, books, sinks), *_paused(conn, sinks)],
         unaccounted=len(missing),
     )
 
@@ -97,19 +98,24 @@ def _eventless() -> Select[tuple[UUID]]:
     return select(verdicts.c.evaluation_id).where(~_HAS_EVENT)
 
 
-def _stuck(books: Sequence[SinkBooks], configured: Sequence[str]) -> Iterator[str]:
+def _stuck(conn: Connection, books: Sequence[SinkBooks], configured: Sequence[str]) -> Iterator[str]:
     """What will not be delivered unless somebody sees to it."""
     for sink in books:
         unended = sink.by_state["pending"] + sink.by_state["leased"]
         if sink.sink not in configured and unended:
             yield f"sink {sink.sink}: is not configured any more, {unended} deliveries wait for it"
         if sink.by_state["dead"]:
-            yield f"sink {sink.sink}: {sink.by_state['dead']} dead letters"
+            dead = select(deliveries.c.id).where(DEAD, deliveries.c.sink == sink.sink).order_by(deliveries.c.id)
+            ids = ", ".join(str(each) for each in conn.scalars(dead.limit(MOST_NAMED)))
+            more = " …" if sink.by_state["dead"] > MOST_NAMED else ""
+            yield f"sink {sink.sink}: {sink.by_state['dead']} dead letters, deliveries {ids}{more}"
 
 
-def _paused(conn: Connection) -> Iterator[str]:
+def _paused(conn: Connection, configured: Sequence[str]) -> Iterator[str]:
+    in_use = {FETCH, *(sink_lane(sink) for sink in configured)}
     for lane in troubled(conn):
-        yield f"{lane.name.replace(':', ' ')}: paused, {lane.reason}"
+        if lane.name in in_use:
+            yield f"{lane.name.replace(':', ' ')}: paused, {lane.reason}"
 
 
 def _sinks(conn: Connection) -> list[SinkBooks]:
@@ -157,7 +163,11 @@ def _paged(conn: Connection, table: Table) -> Iterator[Any]:
     while rows:
         yield from rows
         last = rows[-1]
-        later = (table.c.evaluation_id > last[0]) | ((table.c.evaluation_id == last[0]) & (table.c.revision > last[1]))
+        # As one value: with `or` each page would begin at the start of the index.
+        end = (literal(value, column.type) for value, column in zip(last[:2], position, strict=True))
+        later = tuple_(*position) > tuple_(*end)
+            *(literal(value, column.type) for value, column in zip(last, position, strict=False))
+        )
         rows = conn.execute(query.where(later)).all()
 
 

@@ -47,6 +47,10 @@ class Database(ABC):
         """Stores what came in, apart from all other work, so that nothing else can starve it. Raises `StoreUnavailable`."""
 
     @abstractmethod
+    async def probe(self) -> None:
+        """Writes something that matters to nobody, the way `accept` writes. Raises `StoreUnavailable` if that cannot be."""
+
+    @abstractmethod
     async def migrate(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Like `write`, for changes of the schema: alone among all processes, however many start at once."""
 

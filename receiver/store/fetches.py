@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BindParameter, Connection, bindparam, case, func, select, update
+from sqlalchemy import BindParameter, ColumnElement, Connection, Row, bindparam, case, func, select, update
 
 from receiver.core.routing import Route
 from receiver.core.verdict import Verdict, without_tree
@@ -14,6 +14,9 @@ from receiver.store.results import Found, Released, release
 from receiver.store.tables import fetches, verdicts
 
 HELD_AT_ONCE = 200
+LOCKED_WAIT = timedelta(milliseconds=250)
+"""How long to leave alone what is due and locked by another process, which is at it or hangs."""
+NO_API_KEY = "no_api_key"
 NOTHING_TRIED = "not_fetched_in_time"
 """Why there is no tree where no fetch has failed: the lane was paused or behind."""
 
@@ -119,7 +122,8 @@ def _end(
             leased=False,
             due_at=case((fetches.c.asked > bindparam("seen"), _moment("now")), else_=_moment("then")),
             attempts=fetches.c.attempts - bindparam("back"),
-            last_error=bindparam("error"),
+            # One that was given back says nothing new, and why there is no tree may have to be told.
+            last_error=func.coalesce(bindparam("error", type_=fetches.c.last_error.type), fetches.c.last_error),
         )
     )
     rows = [
@@ -140,22 +144,39 @@ def _no_longer_held(conn: Connection, ids: Sequence[UUID]) -> None:
 
 def release_held(conn: Connection, routes: Sequence[Route], *, limit: int, now: datetime) -> list[Released]:
     """Releases without their tree those that were held for long enough, also while the lane is paused."""
+    rows = _overdue(conn, fetches.c.hold_until, limit, now)
+    _no_longer_held(conn, [row.evaluation_id for row in rows])
+    return release(conn, [_alone(row.document, row.last_error or NOTHING_TRIED) for row in rows], routes, now)
+
+
+def release_keyless(conn: Connection, routes: Sequence[Route], *, limit: int, now: datetime) -> list[Released]:
+    """Releases without their tree those whose fetch is due, in a process that has no key to fetch with."""
+    rows = _overdue(conn, fetches.c.due_at, limit, now)
+    ids = [row.evaluation_id for row in rows]
+    conn.execute(
+        update(fetches)
+        .where(fetches.c.evaluation_id.in_(ids))
+        .values(leased=False, due_at=None, hold_until=None, last_error=NO_API_KEY)
+    )
+    return release(conn, [_alone(row.document, NO_API_KEY) for row in rows], routes, now)
+
+
+def _overdue(
+    conn: Connection, column: ColumnElement[datetime | None], limit: int, now: datetime
+) -> Sequence[Row[UUID, str | None, str]]:
     overdue = (
         select(fetches.c.evaluation_id, fetches.c.last_error, verdicts.c.document)
         .join(verdicts, verdicts.c.evaluation_id == fetches.c.evaluation_id)
-        .where(fetches.c.hold_until <= now)
-        .order_by(fetches.c.hold_until)
+        .where(column <= now)
+        .order_by(column)
         .limit(limit)
         .with_for_update(skip_locked=True, of=fetches)
     )
-    rows = list(conn.execute(overdue))
-    if not rows:
-        return []
-    _no_longer_held(conn, [row.evaluation_id for row in rows])
-    alone = [
-        Found(without_tree(Verdict.model_validate_json(row.document), row.last_error or NOTHING_TRIED)) for row in rows
-    ]
-    return release(conn, alone, routes, now)
+    return conn.execute(overdue).all()
+
+
+def _alone(document: str, reason: str) -> Found:
+    return Found(without_tree(Verdict.model_validate_json(document), reason))
 
 
 def give_up(
@@ -190,7 +211,26 @@ def take(
     probing = lane.failures > 0
     permitted = 0 if is_paused else limit if not probing else int(idle and limit > 0)
     claimed = claim(conn, limit=permitted, lease=lease, now=now) if permitted else []
-    held = conn.execute(select(func.min(fetches.c.hold_until))).scalar_one()
-    due = conn.execute(select(func.min(fetches.c.due_at))).scalar_one() if permitted else None
-    moments = (held, due, lane.paused_until if is_paused else None)
+    due = _earliest(conn, fetches.c.due_at) if permitted else None
+    if due is not None and not claimed:
+        due = max(due, now + LOCKED_WAIT)
+    moments = (_earliest(conn, fetches.c.hold_until), due, lane.paused_until if is_paused else None)
     return TakenFetches(claimed, released, probing, min((at for at in moments if at is not None), default=None))
+
+
+def take_keyless(conn: Connection, routes: Sequence[Route], *, now: datetime) -> TakenFetches:
+    """Like `take` in a process without a key: it can fetch nothing, so what is due is released."""
+    released = release_held(conn, routes, limit=HELD_AT_ONCE, now=now)
+    released += release_keyless(conn, routes, limit=HELD_AT_ONCE, now=now)
+    moments = (_earliest(conn, fetches.c.hold_until), _earliest(conn, fetches.c.due_at))
+    return TakenFetches([], released, probing=False, next_moment=min((at for at in moments if at), default=None))
+
+
+def next_due(conn: Connection) -> datetime | None:
+    """When the next fetch is due, or its lease ends."""
+    return _earliest(conn, fetches.c.due_at)
+
+
+def _earliest(conn: Connection, column: ColumnElement[datetime | None]) -> datetime | None:
+    # Said so that the partial index serves: without the condition SQLite reads the whole table.
+    return conn.execute(select(func.min(column)).where(column == column)).scalar_one()

@@ -60,6 +60,12 @@ def resume(conn: Connection, name: str) -> bool:
     return conn.execute(cleared).first() is not None
 
 
+def probe_now(conn: Connection, name: str | None, now: datetime) -> None:
+    """Ends the wait of a paused lane, or of all, so that the next try is made at once: somebody says that it is mended."""
+    paused = update(lanes).where(lanes.c.failures > 0, lanes.c.paused_until > now).values(paused_until=now)
+    conn.execute(paused if name is None else paused.where(lanes.c.name == name))
+
+
 def hold(conn: Connection, name: str, holder: str, *, until: datetime, now: datetime) -> bool:
     """Makes `holder` the one process that drains this lane until then; False if another is."""
     made = upsert(conn)(lanes).values(name=name, failures=0, holder=holder, held_until=until)

@@ -13,6 +13,8 @@ from receiver.store.tables import CLAIMABLE, deliveries, revisions, verdicts
 State = Literal["pending", "leased", "delivered", "dead", "discarded"]
 HOLD = timedelta(seconds=30)
 """For how long a process drains a paced sink before another may; it holds on while there is work."""
+LOCKED_WAIT = timedelta(milliseconds=250)
+"""How long to leave alone what is due and locked by another process, which is at it or hangs."""
 STATES: tuple[State, ...] = ("pending", "leased", "delivered", "dead", "discarded")
 
 
@@ -126,10 +128,12 @@ def take(
     now: datetime,
     idle: bool,
     sole_holder: str | None,
+    hold: timedelta = HOLD,
 ) -> TakenDeliveries:
     """Claims up to `limit`, as the state of the sink permits. `idle`: nothing is under way in this process.
 
     A paced sink is drained by one process at a time: `sole_holder` is this one's id, None where the sink has no pace.
+    It stays the one for `hold` after each claim.
     """
     name = lanes.sink_lane(sink)
     lane = lanes.state(conn, name)
@@ -138,9 +142,12 @@ def take(
     due = next_due(conn, sink)
     if due is None or due > now:
         return TakenDeliveries([], probing=False, next_moment=due)
-    if sole_holder is not None and not lanes.hold(conn, name, sole_holder, until=now + HOLD, now=now):
-        return TakenDeliveries([], probing=False, next_moment=now + HOLD)
+    if sole_holder is not None and not lanes.hold(conn, name, sole_holder, until=now + hold, now=now):
+        return TakenDeliveries([], probing=False, next_moment=now + hold)
     probing = lane.failures > 0
     permitted = limit if not probing else int(idle)
     claimed = claim(conn, sink, limit=permitted, lease=lease, now=now) if permitted else []
-    return TakenDeliveries(claimed, probing, next_due(conn, sink) if permitted else None)
+    due = next_due(conn, sink) if permitted else None
+    if due is not None and not claimed:
+        due = max(due, now + LOCKED_WAIT)
+    return TakenDeliveries(claimed, probing, due)

@@ -1,18 +1,14 @@
 """The outbox as people see it: listed, counted, retried, discarded."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import ColumnElement, Connection, and_, func, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, select, true, update
 
 from receiver.store.outbox import State
 from receiver.store.tables import deliveries
-
-RETRYABLE: Sequence[State] = ("dead", "discarded", "pending")
-DISCARDABLE: Sequence[State] = ("dead", "pending")
 
 
 class DeliveryFilter(BaseModel):
@@ -65,25 +61,54 @@ def page(
 
 def counts(conn: Connection, filter_: DeliveryFilter) -> list[Count]:
     """How many there are, by sink and state."""
-    by = (deliveries.c.sink, deliveries.c.state)
-    query = select(*by, func.count()).where(_condition(filter_)).group_by(*by).order_by(*by)
-    return [Count(*row) for row in conn.execute(query)]
+    return _counts(conn, _condition(filter_))
+
+
+def retryable(conn: Connection, filter_: DeliveryFilter, now: datetime) -> list[Count]:
+    """How many `retry` would change."""
+    return _counts(conn, _retryable(filter_, now))
+
+
+def discardable(conn: Connection, filter_: DeliveryFilter, now: datetime) -> list[Count]:
+    """How many `discard` would change."""
+    return _counts(conn, _discardable(filter_, now))
 
 
 def retry(conn: Connection, filter_: DeliveryFilter, now: datetime) -> int:
-    """Makes dead, discarded and waiting ones due now, with all their attempts and time before them again. Returns how many."""
+    """Makes dead and waiting ones due now, with all their attempts and time before them again. Returns how many.
+
+    Those that were discarded on purpose are among them only where their ids, or their state, are asked for.
+    """
     fresh = {"state": "pending", "due_at": now, "attempts": 0, "started_at": now, "ended_at": None}
-    return _change(conn, filter_, RETRYABLE, fresh)
+    return conn.execute(update(deliveries).where(_retryable(filter_, now)).values(fresh)).rowcount
 
 
 def discard(conn: Connection, filter_: DeliveryFilter, now: datetime) -> int:
-    """Gives up on dead and waiting ones for good. Returns how many."""
-    return _change(conn, filter_, DISCARDABLE, {"state": "discarded", "due_at": None, "ended_at": now})
+    """Gives up on dead and waiting ones. Returns how many."""
+    ended = {"state": "discarded", "due_at": None, "ended_at": now}
+    return conn.execute(update(deliveries).where(_discardable(filter_, now)).values(ended)).rowcount
 
 
-def _change(conn: Connection, filter_: DeliveryFilter, states: Sequence[State], values: dict[str, object]) -> int:
-    changed = update(deliveries).where(_condition(filter_), deliveries.c.state.in_(states)).values(values)
-    return conn.execute(changed).rowcount
+def _counts(conn: Connection, condition: ColumnElement[bool]) -> list[Count]:
+    by = (deliveries.c.sink, deliveries.c.state)
+    query = select(*by, func.count()).where(condition).group_by(*by).order_by(*by)
+    return [Count(*row) for row in conn.execute(query)]
+
+
+def _retryable(filter_: DeliveryFilter, now: datetime) -> ColumnElement[bool]:
+    by_name = bool(filter_.ids) or "discarded" in filter_.states
+    is_discarded = and_(deliveries.c.state == "discarded", literal(by_name))
+    return and_(_condition(filter_), or_(_is_open(now), is_discarded))
+
+
+def _discardable(filter_: DeliveryFilter, now: datetime) -> ColumnElement[bool]:
+    return and_(_condition(filter_), _is_open(now))
+
+
+def _is_open(now: datetime) -> ColumnElement[bool]:
+    """Dead, or waiting; one whose lease has ended waits too, for whoever had it is gone."""
+    lease_ended = and_(deliveries.c.state == "leased", deliveries.c.due_at <= now)
+    return or_(deliveries.c.state.in_(("dead", "pending")), lease_ended)
 
 
 def _condition(filter_: DeliveryFilter) -> ColumnElement[bool]:

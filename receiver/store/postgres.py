@@ -1,9 +1,10 @@
 """PostgreSQL, for several machines. The same functions run in SQLAlchemy's greenlet over asyncpg."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Concatenate
 
 import asyncpg
@@ -14,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from receiver.errors import StoreUnavailable
-from receiver.store import intake
+from receiver.store import intake, lanes
 from receiver.store.address import driver_address
 from receiver.store.database import Clock, Database, P, T, system_clock
 from receiver.store.failures import is_lost_connection, is_passing_conflict, translated
@@ -29,6 +30,15 @@ TRIES = 5
 RECONNECT_SECONDS = 1.0
 CLOCK_SECONDS = 30
 _MIGRATION_LOCK = 0x72756E666C6F77  # "runflow"
+
+_SETTINGS = {
+    "application_name": "runflow-receiver",
+    # A process that is frozen, or cut off, in the middle of a transaction must not hold its locks for hours.
+    "idle_in_transaction_session_timeout": "60s",
+    "tcp_user_timeout": "30s",
+}
+# Nor may one row that another holds keep the few connections of the intake: those who wait for it are told to come again.
+_INTAKE_SETTINGS = {"lock_timeout": "1s"}
 
 log = structlog.get_logger()
 
@@ -46,7 +56,7 @@ class PostgresDatabase(Database):
         self._ahead = timedelta(0)
         self._measured_at: float | None = None
         # The intake has connections of its own, so that no slow query can take the last one from it.
-        self._intake = _engine(address, connections=INTAKE_FLIGHTS, pooler=pooler)
+        self._intake = _engine(address, connections=INTAKE_FLIGHTS, pooler=pooler, settings=_INTAKE_SETTINGS)
         self._other = _engine(address, connections=CONNECTIONS, pooler=pooler)
         # As on SQLite, what is read in one transaction is of one moment: the audit compares what it counts.
         self._reading = self._other.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -65,6 +75,9 @@ class PostgresDatabase(Database):
 
     async def accept(self, arrivals: Sequence[intake.Arrival]) -> list[intake.Taken]:
         return await self._run(self._intake, lambda conn: intake.accept(conn, arrivals))
+
+    async def probe(self) -> None:
+        await self._run(self._intake, lambda conn: lanes.probe(conn, self.now()))
 
     async def migrate(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         def alone(conn: Connection) -> T:
@@ -148,14 +161,17 @@ def _was_stale(error: DBAPIError, attempt: int) -> bool:
     return attempt == 1 and is_lost_connection(error)
 
 
-def _engine(address: URL, *, connections: int, pooler: bool) -> AsyncEngine:
+def _engine(
+    address: URL, *, connections: int, pooler: bool, settings: Mapping[str, str] = MappingProxyType({})
+) -> AsyncEngine:
     options: dict[str, Any] = {
         "dsn": driver_address(address),
         "timeout": CONNECT_SECONDS,
         "command_timeout": STATEMENT_SECONDS,
-        "server_settings": {"application_name": "runflow-receiver"},
+        "server_settings": {**_SETTINGS, **settings},
     }
     if pooler:
+        options["server_settings"] = {}  # the server's sessions are the pooler's, which refuses what it does not know
         # Statements prepared on one server connection are unknown on the next one that the pooler hands out.
         options |= {
             "statement_cache_size": 0,

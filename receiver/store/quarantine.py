@@ -45,19 +45,29 @@ def find(conn: Connection, beginning: str) -> list[Kept]:
     ]
 
 
-def retry(conn: Connection, ids: Sequence[str], now: datetime) -> list[Kept]:
-    """Reads each body that is kept once more, with what this program understands today; returns those that became events."""
-    understood = []
+def retry(conn: Connection, ids: Sequence[str]) -> list[Kept]:
+    """Reads each body that is kept once more, with what this program understands today; returns those that it does.
+
+    An evaluation's event goes on as if it had just come, under the time when it came.
+    """
+    understood, others = [], []
     for kept in _by_ids(conn, ids):
         meaning = understand(kept.body)
         if isinstance(meaning, EvaluationEvent):
-            arrival = (kept.body, origin_of(meaning.evaluation_id), kept.secret_label, kept.request_id, now)
+            arrival = (
+                kept.body,
+                origin_of(meaning.evaluation_id),
+                kept.secret_label,
+                kept.request_id,
+                kept.received_at,
+            )
             accept(conn, [EventArrival(meaning.evaluation_id, meaning.event, *arrival)])
             understood.append(kept)
         elif isinstance(meaning, OtherEvent):
             _change(conn, [kept.id], {"kind": "ignored", "event": clip(meaning.event), "why": None})
+            others.append(kept)
     _change(conn, [kept.id for kept in understood], {"state": "retried"})
-    return understood
+    return understood + others
 
 
 def discard(conn: Connection, ids: Sequence[str]) -> int:

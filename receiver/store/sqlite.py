@@ -18,7 +18,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
 from receiver.errors import PipelineTaken, SettingsError, StoreUnavailable
-from receiver.store import intake
+from receiver.store import intake, lanes
 from receiver.store.database import Clock, Database, P, T, system_clock
 from receiver.store.failures import translated
 
@@ -63,6 +63,9 @@ class SqliteDatabase(Database):
 
     async def accept(self, arrivals: Sequence[intake.Arrival]) -> list[intake.Taken]:
         return await self.write(intake.accept, arrivals)
+
+    async def probe(self) -> None:
+        await self.write(lanes.probe, self.now())
 
     async def migrate(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.write(fn, *args, **kwargs)  # BEGIN IMMEDIATE lets one process at a time do this

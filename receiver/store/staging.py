@@ -7,10 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, case, insert, literal, select, update
 
-from receiver.core.routing import Route
 from receiver.core.verdict import Origin, Verdict
 from receiver.store.intake import upsert
-from receiver.store.results import Found, Released, release, row_of
+from receiver.store.results import row_of
 from receiver.store.tables import WAITING, events, fetches, verdicts
 
 
@@ -28,48 +27,36 @@ class WaitingEvent(NamedTuple):
 
 
 class Staged(NamedTuple):
-    """What is to become of it: `verdict` with `tree` pending is fetched and held until then; any other is released at once."""
+    """What is to become of an event: its pending verdict, when its tree is to be fetched, and until when it is held.
 
+    `due_at` None: there is nothing to fetch, for `reason`. `oddities` are for the log.
+    """
+
+    event: WaitingEvent
     verdict: Verdict
+    oddities: list[str]
+    due_at: datetime | None
     hold_until: datetime
-
-    @property
-    def to_fetch(self) -> bool:
-        """Whether its tree is to be fetched."""
-        return self.verdict.tree == "pending"
+    reason: str | None = None
 
 
-class StageResult(NamedTuple):
-    """How many events were seen to, how many fetches that asks for, and what was released without one."""
-
-    events: int
-    fetches: int
-    released: list[Released]
-
-
-def stage(
-    conn: Connection, plan: Callable[[WaitingEvent], Staged], routes: Sequence[Route], *, limit: int, now: datetime
-) -> StageResult:
-    """Sees to the oldest `limit` waiting events."""
-    waiting = _take(conn, limit)
-    if not waiting:
-        return StageResult(0, 0, [])
-    first: dict[UUID, Staged] = {}
-    later = []
-    for each in waiting:
-        staged = plan(each)
-        if first.setdefault(each.evaluation_id, staged) is not staged:
-            later.append(staged)
+def stage(conn: Connection, plan: Callable[[WaitingEvent], Staged], *, limit: int, now: datetime) -> list[Staged]:
+    """Sees to the oldest `limit` waiting events: they have a pending verdict then, and whoever fetches has the rest to do."""
+    all_staged = [plan(event) for event in _take(conn, limit)]
+    if not all_staged:
+        return []
+    first = {staged.event.evaluation_id: staged for staged in reversed(all_staged)}
     inserted = _insert_pending(conn, [staged.verdict for staged in first.values()])
-    new = [staged for key, staged in first.items() if key in inserted]
-    later += [staged for key, staged in first.items() if key not in inserted]
-    to_fetch = [(staged.verdict.evaluation_id, staged.hold_until) for staged in new if staged.to_fetch]
-    _ask(conn, to_fetch, now)
-    asked_again = {staged.verdict.evaluation_id for staged in later if staged.to_fetch}
-    for evaluation_id in sorted(asked_again):
+    _ask(conn, [staged for key, staged in first.items() if key in inserted], now)
+    others = {
+        key
+        for staged in all_staged
+        if (key := staged.event.evaluation_id) not in inserted or staged is not first[key]
+        if staged.due_at is not None
+    }
+    for evaluation_id in sorted(others):
         ask_again(conn, evaluation_id, now)
-    released = release(conn, [Found(staged.verdict) for staged in new if not staged.to_fetch], routes, now)
-    return StageResult(len(waiting), len(to_fetch) + len(asked_again), released)
+    return all_staged
 
 
 def _take(conn: Connection, limit: int) -> list[WaitingEvent]:
@@ -87,19 +74,19 @@ def _take(conn: Connection, limit: int) -> list[WaitingEvent]:
 
 def _insert_pending(conn: Connection, found: Sequence[Verdict]) -> set[UUID]:
     """Inserts those that are new, and returns their ids; another process may be at another event of the same evaluation."""
-    pending = [verdict.model_copy(update={"tree": "pending", "tree_reason": None}) for verdict in found]
-    rows = [row_of(verdict) | {"due_to": "[]", "tree_updated_at": None} for verdict in pending]
+    rows = [row_of(verdict) | {"due_to": "[]", "tree_updated_at": None} for verdict in found]
     made = upsert(conn)(verdicts).on_conflict_do_nothing().returning(verdicts.c.evaluation_id)
     # In the order of their ids, so that two processes cannot wait for each other.
     return set(conn.scalars(made, sorted(rows, key=lambda row: row["evaluation_id"])))
 
 
-def _ask(conn: Connection, fetched: Sequence[tuple[UUID, datetime]], now: datetime) -> None:
-    if fetched:
+def _ask(conn: Connection, new: Sequence[Staged], now: datetime) -> None:
+    if new:
         rows = [
-            {"evaluation_id": key, "due_at": now, "started_at": now, "hold_until": hold_until, "last_error": None}
+            {"evaluation_id": it.event.evaluation_id, "due_at": it.due_at, "started_at": now}
+            | {"hold_until": it.hold_until, "last_error": it.reason}
             | {"leased": False, "claim": 0, "asked": 1, "attempts": 0}
-            for key, hold_until in fetched
+            for it in new
         ]
         conn.execute(insert(fetches), rows)
 

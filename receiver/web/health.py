@@ -5,11 +5,13 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.errors import StoreUnavailable, Unstorable
-from receiver.pipeline.intake import Intake
-from receiver.store import lanes
+from receiver.errors import StoreUnavailable
+from receiver.pipeline.intake import LONGEST_WAIT, Intake
 from receiver.store.database import Database
 from receiver.web.answers import RETRY_AFTER_SECONDS, json_answer
+
+GOOD_FOR = 1.0
+"""Seconds that an outcome is good for: each try is a commit, and anyone may ask."""
 
 
 class Health:
@@ -18,6 +20,8 @@ class Health:
     def __init__(self, database: Database, intake: Intake) -> None:
         self._database = database
         self._intake = intake
+        self._trying: asyncio.Task[StoreUnavailable | None] | None = None
+        self._tried_at = -GOOD_FOR
 
     async def alive(self, _request: Request) -> Response:
         """Always 200: an answer is all there is to prove."""
@@ -25,19 +29,26 @@ class Health:
 
     async def ready(self, _request: Request) -> Response:
         """200, or 503 with the reason why nothing can be stored: database, disk, queue_full, stopping or schema."""
+        refusal = self._intake.refuses or await self._try_once()
+        if refusal is None:
+            return json_answer({"status": "ready"})
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        return json_answer({"status": "unavailable", "reason": refusal.reason}, 503, headers)
+
+    async def _try_once(self) -> StoreUnavailable | None:
+        """Why nothing can be stored, or None. All who ask meanwhile, and shortly after, share one try."""
+        loop = asyncio.get_running_loop()
+        if self._trying is None or (self._trying.done() and loop.time() - self._tried_at >= GOOD_FOR):
+            self._tried_at = loop.time()
+            self._trying = loop.create_task(self._try())
+        return await asyncio.shield(self._trying)
+
+    async def _try(self) -> StoreUnavailable | None:
         try:
-            refusal = self._intake.refuses
-            if refusal is not None:
-                raise refusal
-            async with asyncio.timeout(self._intake.longest_wait):  # what a callback would be given, too
-                await self._database.write(lanes.probe, self._database.now())
-        except StoreUnavailable as error:
-            return _not_ready(error.reason)
+            async with asyncio.timeout(LONGEST_WAIT):
+                await self._database.probe()
         except TimeoutError:
-            return _not_ready("database")
-        return json_answer({"status": "ready"})
-
-
-def _not_ready(reason: Unstorable) -> Response:
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return json_answer({"status": "unavailable", "reason": reason}, 503, headers)
+            return StoreUnavailable("database", "the database did not answer in time")
+        except StoreUnavailable as error:
+            return error
+        return None

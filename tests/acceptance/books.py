@@ -22,7 +22,7 @@ async def quiet(database: Database) -> None:
     async def is_quiet() -> bool:
         return await database.read(_unfinished) == 0
 
-    await until(is_quiet, "a quiet store")
+    await until(is_quiet, "a quiet store", every=0.2)
 
 
 def _unfinished(conn: Connection) -> int:

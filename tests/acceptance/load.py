@@ -124,7 +124,7 @@ class Load:
 
     @asynccontextmanager
     async def going_on(
-        self, make: Callable[[], Callback], connections: int = 6, pause: float = 0.03
+        self, make: Callable[[], Callback], connections: int = 4, pause: float = 0.1
     ) -> AsyncIterator[None]:
         """New callbacks for as long as the block runs, `pause` seconds apart on each connection; then each that was begun
         is acknowledged."""

@@ -12,6 +12,8 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 from typing import Any, NamedTuple
 
+import httpx
+
 from tests.acceptance.forked import Forked
 
 ROOT = Path(__file__).parents[2]
@@ -21,18 +23,17 @@ DEADLINE = 90.0
 """Seconds that a wait may take on a slow machine."""
 LONGEST_STOP = 15.0
 """Seconds from a signal to the end. The promise is 10; a busy machine is no reason to fail."""
-_LOOK_EVERY = 0.02
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, within: float = DEADLINE) -> None:
-    """Waits for what nobody announces. Raises AssertionError, saying what did not come about."""
-    deadline = time.monotonic() + within
+async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, every: float = 0.02) -> None:
+    """Waits for what nobody announces, and looks `every` seconds. Raises AssertionError if it does not come about."""
+    deadline = time.monotonic() + DEADLINE
     while True:
         holds = condition()
         if await holds if inspect.isawaitable(holds) else holds:
             return
-        assert time.monotonic() < deadline, f"not within {within:g} s: {what}"
-        await asyncio.sleep(_LOOK_EVERY)
+        assert time.monotonic() < deadline, f"not within {DEADLINE:g} s: {what}"
+        await asyncio.sleep(every)
 
 
 class Finished(NamedTuple):
@@ -124,6 +125,12 @@ class Server(Program):
 
     address = ""
     """Scheme, host and port, there from the start on."""
+
+    async def readiness(self) -> tuple[int, str | None]:
+        """The status of `/readyz`, and the reason if it is none."""
+        async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE) as client:
+            answer = await client.get(f"{self.address}/readyz")
+        return answer.status_code, answer.json().get("reason")
 
 
 class Installation:

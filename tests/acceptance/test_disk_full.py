@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
 import pytest
 
 from receiver.offline import OfflineRunflow
@@ -82,12 +81,12 @@ async def _is_survived(
             await load.taken(20)
             fill(server)
             await load.refused(20)
-            assert await _readiness(server) == (503, "disk")
+            assert await server.readiness() == (503, "disk")
             said = await server.logged("callback.turned_away")
             assert said["reason"].startswith("SQLite cannot write: "), said
             make_room(server)
             await load.taken(20)
-            assert await _readiness(server) == (200, None)
+            assert await server.readiness() == (200, None)
         database = look_into(f"sqlite:///{path}")
         await quiet(database)
         assert await stored(database) == load.acknowledged.keys()
@@ -97,9 +96,3 @@ async def _is_survived(
         assert {answer.headers["retry-after"] for answer in load.refusals} == {"5"}
         await server.stop()
     report(f"{dict(load.outcomes)}")
-
-
-async def _readiness(server: Server) -> tuple[int, str | None]:
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
-        answer = await client.get(f"{server.address}/readyz")
-    return answer.status_code, answer.json().get("reason")

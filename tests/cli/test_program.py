@@ -9,10 +9,12 @@ import pytest
 
 from receiver import __version__
 from receiver.cli import COMMANDS, receiver
-from tests.cli.conftest import Installation
+from tests.cli.installation import Installation
 
-HEAVY = ("asyncio", "sqlalchemy", "sqlmodel", "pydantic", "uvicorn", "uvloop", "starlette", "httpx", "alembic", "asyncpg", "redis",
-         "slack_sdk", "rich", "structlog", "orjson", "cloudevents")  # fmt: skip
+HEAVY = (
+    "asyncio", "sqlalchemy", "sqlmodel", "pydantic", "uvicorn", "uvloop", "starlette", "httpx", "alembic", "asyncpg",
+    "redis", "slack_sdk", "rich", "structlog", "orjson", "cloudevents",
+)  # fmt: skip
 GROUPS = {
     "verdicts": ["list", "show"],
     "deliveries": ["discard", "list", "retry"],

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from receiver.core.envelope import Message
 from receiver.core.fetching import Trouble
 from receiver.core.verdict import Action, GateFailure, Issue, Judge, Verdict
-from receiver.pipeline.stage import NO_API_KEY, SAMPLE
-from receiver.store.fetches import NOTHING_TRIED
+from receiver.pipeline.stage import SAMPLE
+from receiver.store.fetches import NO_API_KEY, NOTHING_TRIED
 
 PAGE = (Path(__file__).parents[2] / "docs" / "verdict.md").read_text()
 ROW = re.compile(r"^\| `([a-z_\[\].]+)` \| ([^|]+) \| [^|]+ \| `(.+)` \|$", re.MULTILINE)

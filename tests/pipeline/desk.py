@@ -13,7 +13,7 @@ from receiver.core.routing import Route
 from receiver.core.verdict import Verdict
 from receiver.offline import OfflineRunflow
 from receiver.pipeline.deliver import SinkLane, SinkPlan
-from receiver.pipeline.fetch import FetchLane
+from receiver.pipeline.fetch import FetchLane, FetchPace
 from receiver.pipeline.stage import Stage
 from receiver.pipeline.station import Bells
 from receiver.runflow.client import RunflowClient
@@ -62,16 +62,17 @@ class Desk:
         """So many decided evaluations."""
         return [self.runflow.add(kind="not_passed") for _ in range(count)]
 
-    async def arrive(self, *ids: UUID, body: bytes | None = None, has_key: bool = True) -> None:
-        """Stores their callbacks and stages them; without a key they are released at once."""
+    async def arrive(self, *ids: UUID, body: bytes | None = None) -> None:
+        """Stores their callbacks and stages them."""
         now = self.database.now()
         await self.database.accept([arrival(self.runflow, each, now, body=body) for each in ids])
-        await Stage(self.database, self.bells, self.routes, has_key=has_key, hold=HOLD).step()
+        await Stage(self.database, self.bells, hold=HOLD).step()
 
     async def release(self, count: int = 1) -> list[UUID]:
-        """So many new verdicts that are due to the sinks."""
+        """So many new verdicts that are due to the sinks, as a process without a key releases them."""
         ids = self.add(count)
-        await self.arrive(*ids, has_key=False)
+        await self.arrive(*ids)
+        await FetchLane(self.database, self.bells, None, self.routes, FetchPace()).step()
         return ids
 
     async def verdict(self, evaluation_id: UUID) -> Verdict:

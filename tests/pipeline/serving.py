@@ -71,7 +71,7 @@ class Asked:
 @asynccontextmanager
 async def asked(service: Service) -> AsyncIterator[Asked]:
     """The service's HTTP side, served; the service itself is started and stopped by the test."""
-    service.intake._longest_wait = DEADLINE  # a slow machine is no reason for a 503
+    service.intake.longest_wait = DEADLINE  # a slow machine is no reason for a 503
     listener = Listener(service.app)
     await listener.start()
     try:

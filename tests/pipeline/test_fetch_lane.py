@@ -6,7 +6,7 @@ import pytest
 from structlog.typing import EventDict
 
 from receiver.core.fetching import FIRST, GIVE_UP_AFTER, GRACE, GRACE_STEP, LONGEST
-from receiver.offline.faults import Fault, Faults, FirstReads, Garbage, RequestFault, ServerError
+from receiver.offline.faults import Fault, Faults, FirstReads, Garbage, RateLimited, RequestFault, ServerError
 from receiver.pipeline.fetch import FetchLane, FetchPace
 from receiver.runflow.client import RunflowClient
 from tests.pipeline.clock import Clock
@@ -70,6 +70,8 @@ FAULTS = {
     "server_error": Faults(server_error=ServerError(status=500)),
     "unreachable": Faults(reset=RequestFault()),
     "unreadable": Faults(garbage=Garbage()),
+    "rate_limited": Faults(rate_limited=RateLimited()),
+    "key_refused": Faults(key_revoked=Fault()),
 }
 
 
@@ -190,13 +192,36 @@ async def test_an_older_answer_never_overwrites_a_newer_one(desk: Desk, lane: Fe
     assert (await desk.fetch(key)).due_at is None
 
 
-async def test_without_a_client_what_is_held_still_goes_out(desk: Desk, database: Interrupted, clock: Clock) -> None:
-    """A key that was taken away leaves nothing behind that is held for ever."""
+async def test_without_a_key_verdicts_go_out_at_once(
+    desk: Desk, database: Interrupted, logged: list[EventDict]
+) -> None:
+    """The callback's verdict alone goes to the sinks, which are woken, and nothing more is due."""
     lane = FetchLane(database, desk.bells, None, desk.routes, FetchPace())
+    keys = desk.add(3)
+    await desk.arrive(*keys)
+    assert await step(lane) is None
+    for key in keys:
+        verdict = await desk.verdict(key)
+        assert (verdict.tree, verdict.tree_reason, verdict.revision) == ("unavailable", "no_api_key", 1)
+        fetch = await desk.fetch(key)
+        assert (fetch.due_at, fetch.hold_until) == (None, None)
+    assert await desk.states() == ["pending"] * 3
+    assert desk.bells.bell("sink:log").is_set()
+    assert len([entry for entry in logged if entry["event"] == "verdict.released"]) == 3
+    assert len(desk.runflow.requests) == 0
+
+
+async def test_a_key_that_was_taken_away_leaves_nothing_behind(
+    desk: Desk, lane: FetchLane, database: Interrupted, clock: Clock
+) -> None:
+    """What waited for another try when the key went goes out without its tree when that try is due."""
+    desk.runflow.faults.server_error = ServerError()
     [key] = desk.add()
     await desk.arrive(key)
-    assert await step(lane) == clock() + HOLD
-    clock.advance(HOLD)
     await step(lane)
-    assert (await desk.verdict(key)).tree_reason == "not_fetched_in_time"
-    assert len(desk.runflow.requests) == 0
+    due_at = (await desk.fetch(key)).due_at
+    keyless = FetchLane(database, desk.bells, None, desk.routes, FetchPace())
+    assert await step(keyless) == due_at
+    clock.moment = due_at
+    assert await step(keyless) is None
+    assert (await desk.verdict(key)).tree_reason == "no_api_key"

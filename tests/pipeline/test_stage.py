@@ -9,13 +9,15 @@ from structlog.typing import EventDict
 from receiver.core.callback import origin_of
 from receiver.core.routing import Route
 from receiver.offline import OfflineRunflow
-from receiver.pipeline.stage import BATCH, Stage
+from receiver.pipeline.fetch import FetchLane, FetchPace
+from receiver.pipeline.stage import BATCH
 from receiver.pipeline.station import FETCHES
+from receiver.runflow.client import RunflowClient
 from receiver.store import reading
 from receiver.store.audit import audit
 from receiver.store.intake import EventArrival
 from tests.pipeline.clock import Clock
-from tests.pipeline.desk import HOLD, LOG, Desk, arrival
+from tests.pipeline.desk import HOLD, LOG, Desk, arrival, step
 from tests.pipeline.outage import Interrupted
 
 ARCHIVE = Route("archive", takes_samples=True)
@@ -47,36 +49,31 @@ async def test_an_event_becomes_a_pending_verdict_with_a_fetch(desk: Desk, clock
     assert desk.bells.bell(FETCHES).is_set()
 
 
-async def test_the_hold_begins_when_the_callback_came(desk: Desk, clock: Clock) -> None:
-    """A stage that is late takes nothing off the promise of how long a verdict is held at most."""
+async def test_the_hold_begins_when_it_is_staged(desk: Desk, clock: Clock) -> None:
+    """What came before an outage is fetched after it, and does not go out at once without its tree."""
     [key] = desk.add()
     came = clock()
     await desk.database.accept([arrival(desk.runflow, key, came)])
-    clock.advance(minutes=3)
-    await Stage(desk.database, desk.bells, desk.routes, has_key=True, hold=HOLD).step()
-    assert (await desk.fetch(key)).hold_until == came + HOLD
+    clock.advance(hours=3)
+    await desk.arrive()
+    assert (await desk.fetch(key)).hold_until == clock() + HOLD
+    assert (await desk.verdict(key)).received_at == came
 
 
-async def test_without_a_key_it_goes_out_at_once(desk: Desk) -> None:
-    """The callback's verdict alone goes to the sinks, which are woken, and no fetch is asked for."""
-    [key] = desk.add()
-    await desk.arrive(key, has_key=False)
-    verdict = await desk.verdict(key)
-    assert (verdict.tree, verdict.tree_reason, verdict.revision) == ("unavailable", "no_api_key", 1)
-    assert await desk.states() == ["pending"]
-    assert desk.bells.bell("sink:log").is_set()
-    assert not desk.bells.bell(FETCHES).is_set()
-
-
-@pytest.mark.parametrize("has_key", [False, True])
-async def test_a_sample_goes_to_those_that_take_samples(desk: Desk, clock: Clock, has_key: bool) -> None:
-    """It is not fetched, for Runflow knows nothing of it, and its verdict says that it is a sample."""
-    key = UUID("00000000-0000-4000-8000-000000000001")
-    await desk.database.accept([event(key, clock)])
-    await desk.arrive(has_key=has_key)
-    verdict = await desk.verdict(key)
-    assert (verdict.origin, verdict.tree, verdict.tree_reason) == ("sample", "unavailable", "sample")
-    assert (await desk.states("archive"), await desk.states("log")) == (["pending"], [])
+async def test_a_sample_is_not_fetched_and_goes_to_those_that_take_samples(
+    desk: Desk, client: RunflowClient, clock: Clock
+) -> None:
+    """Runflow knows nothing of it: whoever fetches releases it, key or no key, and its verdict says that it is a sample."""
+    for number, fetcher in enumerate((client, None)):
+        key = UUID(f"00000000-0000-4000-8000-{number:012}")
+        await desk.database.accept([event(key, clock)])
+        await desk.arrive()
+        assert (await desk.verdict(key)).tree == "pending"
+        await step(FetchLane(desk.database, desk.bells, fetcher, desk.routes, FetchPace()))
+        verdict = await desk.verdict(key)
+        assert (verdict.origin, verdict.tree, verdict.tree_reason) == ("sample", "unavailable", "sample")
+    assert (await desk.states("archive"), await desk.states("log")) == (["pending"] * 2, [])
+    assert len(desk.runflow.requests) == 0
 
 
 async def test_the_log_tells_where_it_came_from(desk: Desk, clock: Clock, logged: list[EventDict]) -> None:

@@ -85,6 +85,21 @@ async def test_the_poll_is_the_safety_net(database: Interrupted, clock: Clock) -
         await steps.reached(4)
 
 
+@pytest.mark.parametrize(
+    ("address", "pooler", "seconds"),
+    [
+        ("sqlite:////nowhere/receiver.db", False, 5),
+        ("postgresql://127.0.0.1:1/nowhere", False, 30),
+        ("postgresql://127.0.0.1:1/nowhere", True, 1),
+    ],
+)
+async def test_how_wide_the_net_is(address: str, pooler: bool, seconds: int) -> None:
+    """Where others can be heard the poll is slow; behind a transaction pooler, where they cannot, it is once a second."""
+    database = open_database(address, pooler=pooler)
+    assert Bells(database).poll == timedelta(seconds=seconds)
+    await database.close()
+
+
 async def test_a_bell_during_a_step_is_heard_after_it(database: Interrupted, clock: Clock) -> None:
     """What rings while a step is under way, after it has looked, makes another step."""
     bells = SlowBells(database)

@@ -9,14 +9,17 @@ from sqlalchemy import func, select
 from structlog.typing import EventDict
 
 from receiver.core.envelope import Message
+from receiver.core.verdict import Verdict
+from receiver.offline.faults import ServerError
 from receiver.pipeline import pipeline as pipelines
 from receiver.pipeline import tasks
+from receiver.pipeline.fetch import FetchLane, FetchPace
 from receiver.pipeline.pipeline import Pipeline, StageOnly
 from receiver.runflow.client import RunflowClient
 from receiver.sinks.base import Done, Down, Outcome
-from receiver.store.tables import events
+from receiver.store.tables import events, revisions
 from tests.pipeline.clock import DEADLINE, Clock, until, until_awaited
-from tests.pipeline.desk import Desk, arrival, cancelled, leased, living, plan_of, step
+from tests.pipeline.desk import HOLD, Desk, arrival, cancelled, client_of, leased, living, plan_of, step
 from tests.pipeline.gate import Gate
 from tests.pipeline.outage import Interrupted
 from tests.pipeline.recording import BatchingSink, RecordingSink
@@ -100,6 +103,29 @@ async def test_what_does_not_end_is_given_back(desk: Desk, gate: Gated, clock: C
     assert desk.bells.bell("sink:log").is_set()
     assert desk.bells.bell("fetches").is_set()
     assert await living(desk.database) == []
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_why_there_is_no_tree_outlasts_a_stop(desk: Desk, gate: Gated, clock: Clock) -> None:
+    """A fetch that had failed, and was given back at its next try, still says why when its hold is over."""
+    api, client = gate
+    desk.runflow.faults.server_error = ServerError(count=1)
+    [key] = desk.add()
+    await desk.arrive(key)
+    pipeline = Pipeline(desk.database, desk.bells, plan_for(client, []))
+    await step(pipeline._fetch)
+    clock.advance(seconds=2)
+    api.open.clear()
+    pipeline.start()
+    await until(lambda: api.waiting == 1)
+    await stopped(pipeline)
+    clock.advance(HOLD)
+    await step(FetchLane(desk.database, desk.bells, client_of(desk.runflow), desk.routes, FetchPace(concurrency=1)))
+    assert (await desk.deliveries())[0].revision == 1
+    assert (await desk.verdict(key)).tree == "complete"
+    first = select(revisions.c.document).where(revisions.c.revision == 1)
+    document = await desk.database.read(lambda conn: conn.execute(first).scalar_one())
+    assert Verdict.model_validate_json(document).tree_reason == "server_error"
 
 
 async def test_a_stop_during_a_step_leaves_nothing_leased(
@@ -279,16 +305,16 @@ async def test_one_that_was_never_started_can_be_stopped(
     assert (sink.closed, client._client.is_closed, database.refused) == (1, True, 0)
 
 
-async def test_the_stage_alone_stops_too(desk: Desk, client: RunflowClient) -> None:
-    """It stages what it has begun, and closes its client."""
+async def test_the_stage_alone_stops_too(desk: Desk) -> None:
+    """It stages what comes, and ends when it is told to."""
     [key] = desk.add()
     await desk.database.accept([arrival(desk.runflow, key, desk.database.now())])
-    stage = StageOnly(desk.database, desk.bells, plan_for(client, []))
+    stage = StageOnly(desk.database, desk.bells, hold=HOLD)
     stage.start()
     await until_awaited(lambda: _is_staged(desk))
     await stopped(stage)
-    assert client._client.is_closed
     assert (await desk.verdict(key)).tree == "pending"
+    assert all(task.done() for task in stage._tasks)
 
 
 async def _is_staged(desk: Desk) -> bool:

@@ -133,9 +133,7 @@ async def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_pace_permits_what_it_has_and_waits_a_while_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of a burst at once, then nothing: after a while the stage is let go on to its other work."""
     monkeypatch.setattr(pace, "LONGEST_WAIT", 0.01)
-    assert await permitted(None, 7) == 7
     limiter = AsyncLimiter(3, 10_000)
-    assert await permitted(limiter, 0) == 0
     assert await permitted(limiter, 2) == 2
     assert await permitted(limiter, 2) == 1
     assert await permitted(limiter, 2) == 0

@@ -1,20 +1,20 @@
 """Events, verdicts and routes for the store's tests, and short ways to bring them into a database."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
 from receiver.core.callback import read_callback
 from receiver.core.routing import Route
-from receiver.core.verdict import Action, GateFailure, Issue, Judge, Verdict, from_callback, without_tree
+from receiver.core.verdict import Action, GateFailure, Issue, Judge, Verdict, from_callback
 from receiver.store import fetches, outbox, staging
 from receiver.store.database import Database
 from receiver.store.fetches import ClaimedFetch, FinishedFetch
 from receiver.store.intake import EventArrival, OtherArrival
 from receiver.store.results import Found, Released
-from receiver.store.staging import Staged, StageResult, WaitingEvent
+from receiver.store.staging import Staged, WaitingEvent
 
 NOW = datetime(2026, 11, 18, 14, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -55,25 +55,23 @@ def other(
     return OtherArrival(kind, event, why, content, "old", "req-2", at)
 
 
-def plan(event: WaitingEvent) -> Staged:
-    """What becomes of an event where there is a key: it is fetched, unless it is a sample."""
-    callback, _ = read_callback(event.body, event.event)
-    verdict = from_callback(
-        callback,
-        evaluation_id=event.evaluation_id,
-        event=event.event,
-        received_at=event.received_at,
-        origin=event.origin,
-    )
-    if event.origin == "sample":
-        verdict = without_tree(verdict, "sample")
-    return Staged(verdict, event.received_at + HOLD)
+def plan_at(now: datetime) -> Callable[[WaitingEvent], Staged]:
+    """What becomes of an event: its tree is fetched at once, and it is held meanwhile; a sample is held no moment."""
 
+    def plan(event: WaitingEvent) -> Staged:
+        callback, oddities = read_callback(event.body, event.event)
+        verdict = from_callback(
+            callback,
+            evaluation_id=event.evaluation_id,
+            event=event.event,
+            received_at=event.received_at,
+            origin=event.origin,
+        )
+        if event.origin == "sample":
+            return Staged(event, verdict, oddities, due_at=None, hold_until=now, reason="sample")
+        return Staged(event, verdict, oddities, due_at=now, hold_until=now + HOLD)
 
-def plan_without_key(event: WaitingEvent) -> Staged:
-    """What becomes of an event where there is no key: it is released at once."""
-    staged = plan(event)
-    return staged._replace(verdict=without_tree(staged.verdict, "no_api_key"))
+    return plan
 
 
 def tree_of(known: Verdict, **changes: Any) -> Found:
@@ -103,12 +101,15 @@ async def accepted(database: Database, *arrivals: EventArrival | OtherArrival) -
     await database.accept(arrivals)
 
 
-async def staged(
-    database: Database, *numbers: int, routes: Sequence[Route] = (ALL,), now: datetime = NOW, **fields: Any
-) -> StageResult:
+async def stage(database: Database, *, limit: int = 1000, now: datetime = NOW) -> list[Staged]:
+    """Sees to events that wait."""
+    return await database.write(staging.stage, plan_at(now), limit=limit, now=now)
+
+
+async def staged(database: Database, *numbers: int, now: datetime = NOW, **fields: Any) -> None:
     """Takes in an event for each evaluation and sees to it: pending verdicts whose fetch is due."""
     await database.accept([arrival(number, at=now, **fields) for number in numbers])
-    return await database.write(staging.stage, plan, routes, limit=1000, now=now)
+    await stage(database, now=now)
 
 
 async def claimed(database: Database, *, limit: int = 1000, now: datetime = NOW) -> dict[UUID, ClaimedFetch]:
@@ -134,7 +135,7 @@ async def released(
     database: Database, *numbers: int, routes: Sequence[Route] = (ALL,), now: datetime = NOW, **changes: Any
 ) -> list[Released]:
     """Brings evaluations all the way to a released verdict with a tree, and deliveries to the routes' sinks."""
-    await staged(database, *numbers, routes=routes, now=now)
+    await staged(database, *numbers, now=now)
     fetched = await claimed(database, now=now)
     return await finished(database, [fetched[key(number)] for number in numbers], routes=routes, now=now, **changes)
 

@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 
+from receiver.store import postgres, sqlite
 from receiver.store.database import Database
-from tests.store.places import Clock, copied, emptied, migrate, new_postgres_database, opened
+from tests.store.places import LONG, Clock, copied, emptied, migrate, new_postgres_database, opened
 
-Another = Callable[..., Any]
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, a connection or a busy file is waited for, unless the test is about that."""
+    monkeypatch.setattr(postgres, "CONNECT_SECONDS", LONG)
+    monkeypatch.setattr(sqlite, "BUSY_MILLISECONDS", int(LONG * 1000))
 
 
 @pytest.fixture(scope="session")

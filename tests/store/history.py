@@ -2,7 +2,7 @@
 
 from receiver.core.matching import Filter
 from receiver.core.routing import Route
-from receiver.store import fetches, outbox, outbox_desk, results, staging
+from receiver.store import fetches, outbox, outbox_desk, results
 from receiver.store.database import Database
 from receiver.store.outbox import Settled
 from receiver.store.outbox_desk import DeliveryFilter
@@ -20,8 +20,8 @@ from tests.store.building import (
     finished,
     key,
     other,
-    plan,
     released,
+    stage,
     staged,
     taken,
 )  # fmt: skip
@@ -46,7 +46,8 @@ async def mixed(database: Database) -> None:
     await staged(database, 7, 8, now=NOW + HOLD)  # 7 is being fetched, 8 is due
     await claimed(database, limit=1, now=NOW + HOLD)
     await accepted(database, arrival(SAMPLE))
-    await database.write(staging.stage, plan, ROUTES, limit=9, now=NOW)
+    await stage(database)
+    await database.write(fetches.release_held, ROUTES, limit=9, now=NOW)
     await accepted(database, arrival(9), arrival(2, "evaluation.failed"), arrival(3, n=1), arrival(3), arrival(3))
     await accepted(database, arrival(10), arrival(10, "evaluation.failed"), other(b"?"), other(b"!", kind="ignored"))
     claims = await taken(database, limit=6)

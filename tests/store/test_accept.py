@@ -4,11 +4,10 @@ from hashlib import sha256
 
 import pytest
 
-from receiver.store import staging
 from receiver.store.database import Database
 from receiver.store.intake import Arrival, Taken
 from receiver.store.tables import events, other_bodies, set_aside
-from tests.store.building import NOW, SECOND, accepted, arrival, body, key, other, plan, staged
+from tests.store.building import NOW, SECOND, accepted, arrival, body, key, other, stage, staged
 from tests.store.places import rows
 
 
@@ -49,7 +48,7 @@ async def test_repeat_with_other_bytes(database: Database) -> None:
     assert await database.read(rows, other_bodies, *columns) == kept
     assert await database.read(rows, events, "waiting", "repeats") == [(True, 1)]
 
-    await database.write(staging.stage, plan, [], limit=10, now=NOW + SECOND)
+    await stage(database, now=NOW + SECOND)
     assert await database.accept([changed, arrival(1)]) == [Taken.REPEAT, Taken.REPEAT]
     assert await database.read(rows, other_bodies, *columns) == kept
     assert await database.read(rows, events, "waiting", "repeats", "body") == [(False, 3, body(key(1)))]

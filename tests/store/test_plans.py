@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -17,7 +18,7 @@ from receiver.store.database import Database
 from receiver.store.reading import Position
 from receiver.store.tables import deliveries, events, metadata, set_aside, trees, verdicts
 from receiver.store.tables import fetches as fetches_table
-from tests.store.building import ALL, LEASE, NOW, SECOND, key, plan
+from tests.store.building import ALL, LEASE, NOW, SECOND, key, plan_at
 from tests.store.places import new_postgres_database, opened
 
 MANY = 4000
@@ -120,6 +121,15 @@ def _plan(conn: Connection, statement: str, parameters: Any) -> str:
     return "\n".join(str(row[-1]) for row in found)
 
 
+def whole_tables(plan: str) -> set[str]:
+    """The tables, of those that grow, that a plan reads from end to end.
+
+    SQLite says SEARCH, and no index, of a minimum that it looks for in a whole table.
+    """
+    read = re.findall(r"(?:Seq Scan on |^SCAN |^SEARCH )(\w+)(?:$|  \(cost)", plan, re.MULTILINE)
+    return set(read) & (set(metadata.tables) - {"lanes", "processes"})
+
+
 LATE = NOW + timedelta(days=365)
 
 
@@ -130,7 +140,7 @@ LATE = NOW + timedelta(days=365)
         ("deliveries_claimable", lambda conn: outbox.next_due(conn, "all")),
         ("fetches_due", lambda conn: fetches.claim(conn, limit=10, lease=LEASE, now=LATE)),
         ("fetches_held", lambda conn: fetches.release_held(conn, [ALL], limit=1, now=NOW)),
-        ("events_waiting", lambda conn: staging.stage(conn, plan, [ALL], limit=5, now=NOW)),
+        ("events_waiting", lambda conn: staging.stage(conn, plan_at(NOW), limit=5, now=NOW)),
         ("verdicts_by_arrival", lambda conn: reading.page(conn, Filter(), limit=50)),
         ("verdicts_by_arrival", lambda conn: reading.page(conn, Filter(), limit=50, after=Position(NOW, key(1)))),
         ("verdicts_by_completion", lambda conn: reading.page(conn, Filter(), limit=50, sort="completed_at")),
@@ -154,11 +164,9 @@ LATE = NOW + timedelta(days=365)
 )
 async def test_index(full: Database, index: str, work: Work) -> None:
     """The first statement, which is the one that searches, uses the index that was made for it and reads no whole table."""
-    plan_, *_ = await full.write(plans_of, work)
-    assert index in plan_, plan_
-    for table in ("deliveries", "fetches", "events", "verdicts", "set_aside"):
-        assert f"Seq Scan on {table}" not in plan_, plan_
-        assert f"SCAN {table}\n" not in f"{plan_}\n", plan_
+    plan, *_ = await full.write(plans_of, work)
+    assert index in plan, plan
+    assert not whole_tables(plan), plan
 
 
 @pytest.mark.parametrize(
@@ -176,10 +184,8 @@ async def test_index(full: Database, index: str, work: Work) -> None:
 )
 async def test_by_key(full: Database, work: Work) -> None:
     """What is looked for by its key is found by its key."""
-    for plan_ in await full.write(plans_of, work):
-        assert "Index" in plan_ or "SEARCH" in plan_ or "Bitmap" in plan_, plan_
-        assert "Seq Scan on" not in plan_, plan_
-        assert "SCAN " not in plan_.replace("SCAN CONSTANT", ""), plan_
+    for plan in await full.write(plans_of, work):
+        assert not whole_tables(plan), plan
 
 
 async def test_whole_steps(full: Database) -> None:
@@ -187,10 +193,9 @@ async def test_whole_steps(full: Database) -> None:
     steps: list[Work] = [
         lambda conn: fetches.take(conn, [ALL], limit=5, lease=LEASE, now=LATE, idle=True),
         lambda conn: outbox.take(conn, "all", limit=5, lease=LEASE, now=LATE, idle=True, sole_holder="one"),
-        lambda conn: staging.stage(conn, plan, [ALL], limit=5, now=LATE),
+        lambda conn: fetches.take_keyless(conn, [ALL], now=NOW + 1000 * SECOND),
+        lambda conn: staging.stage(conn, plan_at(LATE), limit=5, now=LATE),
     ]
     for work in steps:
-        for plan_ in await full.write(plans_of, work):
-            for table in ("deliveries", "fetches", "events", "verdicts"):
-                assert f"Seq Scan on {table}" not in plan_, plan_
-                assert f"SCAN {table}\n" not in f"{plan_}\n", plan_
+        for plan in await full.write(plans_of, work):
+            assert not whole_tables(plan), plan

@@ -4,11 +4,11 @@ from hashlib import sha256
 
 import pytest
 
-from receiver.store import quarantine, staging
+from receiver.store import quarantine
 from receiver.store.database import Database
 from receiver.store.intake import Taken
 from receiver.store.tables import events, set_aside
-from tests.store.building import ALL, NOW, SAMPLE, SECOND, accepted, arrival, body, key, other, plan
+from tests.store.building import NOW, SAMPLE, SECOND, accepted, arrival, body, key, other, stage
 from tests.store.places import rows
 
 LATER = NOW + 60 * SECOND
@@ -80,7 +80,7 @@ async def test_retry(database: Database) -> None:
         sample: ("quarantined", "retried"),
         not_yet: ("quarantined", "kept"),
     }
-    assert (await database.write(staging.stage, plan, [ALL], limit=9, now=LATER)).events == 2
+    assert len(await stage(database)) == 2
 
 
 async def test_retry_of_what_came_since(database: Database) -> None:

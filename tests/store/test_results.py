@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from receiver.core.matching import Filter
 from receiver.core.routing import Route
 from receiver.core.verdict import Action, GateFailure, Issue, Judge, Verdict, without_tree
-from receiver.store import reading, results, staging
+from receiver.store import fetches, reading, results, staging
 from receiver.store.database import Database
 from receiver.store.results import Found
 from receiver.store.tables import actions, deliveries, gate_failures, issues, judges, revisions, trees, verdicts
@@ -26,8 +26,8 @@ from tests.store.building import (
     fetched_again,
     finished,
     key,
-    plan,
     released,
+    stage,
     staged,
     taken,
     tree_of,
@@ -244,8 +244,9 @@ async def test_earlier_revision_is_sent_as_it_was(database: Database) -> None:
 async def test_samples(database: Database) -> None:
     """A sample goes to no sink but those that take samples, whatever matches."""
     await accepted(database, arrival(SAMPLE))
-    result = await database.write(staging.stage, plan, [ALL, FILE, BAD], limit=10, now=NOW)
-    assert [each.sinks for each in result.released] == [["file"]]
+    await stage(database)
+    found = await database.write(fetches.release_held, [ALL, FILE, BAD], limit=9, now=NOW)
+    assert [each.sinks for each in found] == [["file"]]
 
 
 async def test_several_in_one_batch(database: Database) -> None:

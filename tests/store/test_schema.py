@@ -49,8 +49,10 @@ async def _upgraded(url: str) -> SchemaState:
 
 PROGRAM = """
 import asyncio, sys
-from receiver.store import schema
+from receiver.store import schema, sqlite
 from receiver.store.database import open_database
+
+sqlite.BUSY_MILLISECONDS = 60_000
 
 async def main():
     database = open_database(sys.argv[1])

@@ -255,9 +255,8 @@ async def test_pipeline_without_a_folder(tmp_path: Path) -> None:
         assert caught.value.reason == "database"
 
 
-async def test_busy_for_a_moment(sqlite_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_busy_for_a_moment(sqlite_place: str) -> None:
     """Another process that holds the file for a moment is waited for, while reads go on."""
-    monkeypatch.setattr(sqlite, "BUSY_MILLISECONDS", 60_000)
     async with opened(sqlite_place) as database:
         with holding(sqlite_place.removeprefix("sqlite:///")) as other:
             write = asyncio.create_task(database.accept([arrival(1)]))

@@ -1,16 +1,17 @@
-"""From stored events to pending verdicts whose tree is due to be fetched."""
+"""From stored events to pending verdicts whose tree is due to be fetched. Nothing is released here."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
 from receiver.store import fetches, staging
 from receiver.store.database import Database
-from receiver.store.fetches import SettledFetch
+from receiver.store.fetches import NO_API_KEY, SettledFetch
 from receiver.store.intake import Taken
-from receiver.store.staging import StageResult
+from receiver.store.staging import Staged, WaitingEvent
 from receiver.store.tables import deliveries, events, verdicts
 from receiver.store.tables import fetches as fetches_table
 from tests.store.building import (
@@ -26,70 +27,95 @@ from tests.store.building import (
     claimed,
     finished,
     key,
-    plan,
-    plan_without_key,
+    plan_at,
     staged,
 )  # fmt: skip
+from tests.store.building import stage as stage_at
 from tests.store.places import all_of, rows, sql
 
 LATER = NOW + 5 * SECOND
+Opener = Callable[[], Awaitable[Database]]
 
 
-async def stage(database: Database, *, limit: int = 100) -> StageResult:
-    return await database.write(staging.stage, plan, [ALL, FILE], limit=limit, now=LATER)
+async def stage(database: Database, *, limit: int = 100) -> list[UUID]:
+    """The evaluations of the events that were seen to, in that order."""
+    return [each.event.evaluation_id for each in await stage_at(database, limit=limit, now=LATER)]
 
 
-async def stage_all(both: list[Database], *, limit: int) -> list[StageResult]:
+async def stage_all(both: list[Database], *, limit: int) -> list[UUID]:
     """Several steps of two processes at once, until there is nothing left."""
-    results: list[StageResult] = []
-    while not results or results[-1].events:
-        results += await all_of([stage(both[n % 2], limit=limit) for n in range(6)])
-    return results
+    found: list[UUID] = []
+    while together := [it for each in await all_of([stage(both[n % 2], limit=limit) for n in range(6)]) for it in each]:
+        found += together
+    return found
 
 
 async def test_pending_with_a_fetch(database: Database) -> None:
-    """An event becomes a pending verdict whose fetch is due now and which is held from its arrival on; nothing goes out."""
-    await accepted(database, arrival(1, client_ref="ref", overall_passed=False))
-    assert await stage(database) == StageResult(events=1, fetches=1, released=[])
+    """An event becomes a pending verdict whose fetch is due and which is held; nothing goes out."""
+    await accepted(database, arrival(1, client_ref="ref", overall_passed=False, cost=[]))
+    [it] = await stage_at(database, now=LATER)
+    assert (it.event.evaluation_id, it.event.secret_label, it.event.request_id, it.event.repeats) == (
+        key(1),
+        "old",
+        "req-1",
+        0,
+    )
     columns = ("evaluation_id", "tree", "revision", "client_ref", "overall_passed", "due_to", "received_at")
     assert await database.read(rows, verdicts, *columns) == [(key(1), "pending", 0, "ref", False, "[]", NOW)]
-    of_fetch = ("evaluation_id", "due_at", "hold_until", "started_at", "leased", "attempts", "claim", "asked")
-    assert await database.read(rows, fetches_table, *of_fetch) == [(key(1), LATER, NOW + HOLD, LATER, False, 0, 0, 1)]
+    of_fetch = (
+        "evaluation_id",
+        "due_at",
+        "hold_until",
+        "started_at",
+        "leased",
+        "attempts",
+        "claim",
+        "asked",
+        "last_error",
+    )
+    assert await database.read(rows, fetches_table, *of_fetch) == [
+        (key(1), LATER, LATER + HOLD, LATER, False, 0, 0, 1, None)
+    ]
     assert await database.read(rows, events, "waiting") == [(False,)]
     assert await database.read(rows, deliveries, "sink") == []
-    assert await stage(database) == StageResult(0, 0, [])
+    assert await stage(database) == []
 
 
 async def test_sample(database: Database) -> None:
-    """A sample is released at once, without a fetch, and goes to sinks that take samples alone."""
+    """A sample is never fetched: whoever runs the pipeline releases it at once, to sinks that take samples alone."""
     await accepted(database, arrival(SAMPLE))
-    result = await stage(database)
-    [released] = result.released
-    assert (result.events, result.fetches, released.is_new, released.sinks) == (1, 0, True, ["file"])
-    assert (released.verdict.tree_reason, released.verdict.revision) == ("sample", 1)
+    assert await stage(database) == [SAMPLE]
+    assert await claimed(database, now=LATER + timedelta(days=9)) == {}
+    [released] = await database.write(fetches.release_held, [ALL, FILE], limit=9, now=LATER)
+    assert (released.verdict.tree_reason, released.verdict.revision, released.sinks) == ("sample", 1, ["file"])
     assert await database.read(rows, deliveries, "sink", "revision", "state", "due_at") == [
         ("file", 1, "pending", LATER)
     ]
-    assert await database.read(rows, fetches_table, "evaluation_id") == []
     assert await database.read(rows, verdicts, "tree", "origin", "due_to") == [("unavailable", "sample", '["file"]')]
+    await accepted(database, arrival(SAMPLE, n=1))
+    assert await stage(database) == [SAMPLE]
+    assert await database.write(fetches.release_held, [ALL, FILE], limit=9, now=LATER + HOLD) == []
 
 
 async def test_without_a_key(database: Database) -> None:
-    """Where nothing can be fetched verdicts are released at once, and a second event changes nothing."""
+    """Where nothing can be fetched whoever runs the pipeline releases what is due, and a second event changes nothing."""
     await accepted(database, arrival(1))
-    result = await database.write(staging.stage, plan_without_key, [ALL], limit=10, now=LATER)
-    assert [(each.verdict.tree_reason, each.sinks) for each in result.released] == [("no_api_key", ["all"])]
-    await accepted(database, arrival(1, "evaluation.failed"))
-    again = await database.write(staging.stage, plan_without_key, [ALL], limit=10, now=LATER)
-    assert again == StageResult(1, 0, [])
-    assert await database.read(rows, fetches_table, "evaluation_id") == []
-    assert await database.read(rows, deliveries, "sink") == [("all",)]
+    await stage(database)
+    taken = await database.write(fetches.take_keyless, [ALL], now=LATER)
+    assert [(each.verdict.tree_reason, each.sinks) for each in taken.released] == [(NO_API_KEY, ["all"])]
+    assert (taken.claimed, taken.next_moment) == ([], None)
+    for again in (arrival(1, "evaluation.failed"), arrival(1, n=1)):
+        await accepted(database, again)
+        assert await stage(database) == [key(1)]
+        taken = await database.write(fetches.take_keyless, [ALL], now=LATER)
+        assert (taken.released, taken.next_moment) == ([], None)
+    assert await database.read(rows, deliveries, "sink", "revision") == [("all", 1)]
 
 
 async def test_both_events_at_once(database: Database) -> None:
     """Both events of one evaluation are one verdict, decided by the fetch, which is asked for twice."""
     await accepted(database, arrival(1), arrival(1, "evaluation.failed", at=NOW + SECOND))
-    assert await stage(database) == StageResult(2, 2, [])
+    assert await stage(database) == [key(1), key(1)]
     assert await database.read(rows, verdicts, "evaluation_id", "event") == [(key(1), "evaluation.completed")]
     assert await database.read(rows, fetches_table, "asked", "due_at") == [(2, LATER)]
 
@@ -99,14 +125,14 @@ async def test_second_event_asks_again(database: Database) -> None:
     await staged(database, 1)
     await finished(database, (await claimed(database)).values())
     await accepted(database, arrival(1, "evaluation.failed"))
-    assert await stage(database) == StageResult(1, 1, [])
+    assert await stage(database) == [key(1)]
     columns = ("due_at", "started_at", "asked", "attempts", "hold_until", "leased")
     assert await database.read(rows, fetches_table, *columns) == [(LATER, LATER, 2, 0, None, False)]
     assert await database.accept([arrival(1, n=1)]) == [Taken.REPEAT]
-    assert await stage(database) == StageResult(1, 1, [])
+    assert await stage(database) == [key(1)]
     assert await database.read(rows, fetches_table, *columns) == [(LATER, LATER, 3, 0, None, False)]
     assert await database.accept([arrival(1)]) == [Taken.REPEAT]
-    assert await stage(database) == StageResult(0, 0, [])
+    assert await stage(database) == []
 
 
 @pytest.mark.parametrize("how", ["finished", "settled", "given back"])
@@ -132,11 +158,12 @@ async def test_asked_while_under_way(database: Database, how: str) -> None:
 
 
 async def test_asked_without_a_fetch(database: Database) -> None:
-    """Where there never was a fetch, as for what was released without a key, one is made; nothing is held any more."""
-    await accepted(database, arrival(1))
-    await database.write(staging.stage, plan_without_key, [ALL], limit=10, now=NOW)
+    """Where there is no fetch one is made; nothing is held for it."""
+    await staged(database, 1)
+    await finished(database, (await claimed(database)).values())
+    await database.write(sql, "DELETE FROM fetches")
     await accepted(database, arrival(1, n=1))
-    assert await stage(database) == StageResult(1, 1, [])
+    assert await stage(database) == [key(1)]
     assert await database.read(rows, fetches_table, "due_at", "hold_until", "asked") == [(LATER, None, 1)]
     assert list(await claimed(database, now=LATER)) == [key(1)]
 
@@ -144,51 +171,54 @@ async def test_asked_without_a_fetch(database: Database) -> None:
 async def test_limit_and_order(database: Database) -> None:
     """At most so many at once, the longest waiting first."""
     await accepted(database, *(arrival(n, at=NOW + (9 - n) * SECOND) for n in range(10)))
-    assert (await stage(database, limit=3)).events == 3
-    assert await database.read(rows, verdicts, "evaluation_id") == [(key(n),) for n in (7, 8, 9)]
-    assert [(await stage(database, limit=4)).events for _ in range(3)] == [4, 3, 0]
+    assert [sorted(await stage(database, limit=limit)) for limit in (3, 4, 9, 9)] == [
+        [key(7), key(8), key(9)],
+        [key(3), key(4), key(5), key(6)],
+        [key(0), key(1), key(2)],
+        [],
+    ]
 
 
 async def test_odd_body(database: Database) -> None:
-    """A body whose fields are unreadable, missing or full of U+0000 is staged all the same."""
+    """A body whose fields are unreadable, missing or full of U+0000 is staged all the same, and what was odd is told."""
     odd = arrival(1, client_ref="a\0b", top_issues=["x\0"], weighted_pass_rate="much", overall_passed=7, run_id=None)
     await accepted(database, odd)
-    assert (await stage(database)).events == 1
+    [it] = await stage_at(database)
+    assert sorted(it.oddities) == ["overall_passed is not readable", "weighted_pass_rate is not readable"]
     columns = ("client_ref", "weighted_pass_rate", "overall_passed", "run_id")
     assert await database.read(rows, verdicts, *columns) == [("a\ufffdb", None, None, None)]
 
 
 async def test_many_at_once(database: Database) -> None:
-    """A full batch is one step, whatever of it is new, a second event or a sample."""
+    """A full batch is one step, whatever of it is new or a second event."""
     completed = [arrival(n) for n in range(100)]
     failed = [arrival(n, "evaluation.failed") for n in range(50, 150)]
     await accepted(database, *completed, *failed)
-    assert await stage(database, limit=200) == StageResult(200, 200, [])
+    assert len(await stage(database, limit=200)) == 200
     assert len(await database.read(rows, verdicts, "evaluation_id")) == 150
+    asked = dict(await database.read(rows, fetches_table, "evaluation_id", "asked"))
+    assert asked == {key(n): 2 if 50 <= n < 100 else 1 for n in range(150)}
 
 
-async def test_two_processes(database: Database, another: Callable[[], Awaitable[Database]]) -> None:
+async def test_two_processes(database: Database, another: Opener) -> None:
     """Two processes that look at once never see to the same event, and miss none."""
     await accepted(database, *(arrival(n) for n in range(200)))
-    results = await stage_all([database, await another()], limit=20)
-    assert sum(each.events for each in results) == sum(each.fetches for each in results) == 200
+    found = await stage_all([database, await another()], limit=20)
+    assert sorted(found) == [key(n) for n in range(200)]
     assert await database.read(rows, fetches_table, "asked") == 200 * [(1,)]
 
 
-async def test_both_events_in_two_processes(database: Database, another: Callable[[], Awaitable[Database]]) -> None:
+async def test_both_events_in_two_processes(database: Database, another: Opener) -> None:
     """When two processes see to the two events of evaluations at once, there is one verdict of each and no error."""
     both = [database, await another()]
     for _ in range(5):
-        await database.write(sql, "DELETE FROM verdicts")
-        await database.write(sql, "DELETE FROM fetches")
-        await database.write(sql, "DELETE FROM events")
+        for table in ("verdicts", "fetches", "events"):
+            await database.write(sql, f"DELETE FROM {table}")
         pairs = [[arrival(n), arrival(n, "evaluation.failed")] for n in range(30)]
         await accepted(database, *(each for pair in pairs for each in pair))
         await stage_all(both, limit=7)
         assert await database.read(rows, verdicts, "evaluation_id") == [(key(n),) for n in range(30)]
-        assert sorted(await database.read(rows, fetches_table, "evaluation_id", "asked")) == [
-            (key(n), 2) for n in range(30)
-        ]
+        assert await database.read(rows, fetches_table, "evaluation_id", "asked") == [(key(n), 2) for n in range(30)]
 
 
 @pytest.mark.postgres
@@ -197,15 +227,15 @@ async def test_second_process_waits_for_the_first(on_postgres: Database, another
     await accepted(on_postgres, arrival(1), arrival(1, "evaluation.failed", at=NOW + SECOND))
     first_is_in = asyncio.Event()
 
-    def slowly(event: staging.WaitingEvent) -> staging.Staged:
+    def noting(event: WaitingEvent) -> Staged:
         first_is_in.set()
-        return plan(event)
+        return plan_at(LATER)(event)
 
-    async def second_one() -> StageResult:
+    async def second_one() -> list[UUID]:
         await first_is_in.wait()
         return await stage(another_on_postgres, limit=1)
 
     second = asyncio.create_task(second_one())
-    first = await on_postgres.write(staging.stage, slowly, [ALL], limit=1, now=LATER)
-    assert [first, await second] == 2 * [StageResult(1, 1, [])]
+    first = await on_postgres.write(staging.stage, noting, limit=1, now=LATER)
+    assert [len(first), len(await second)] == [1, 1]
     assert await on_postgres.read(rows, fetches_table, "asked") == [(2,)]

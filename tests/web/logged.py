@@ -19,16 +19,22 @@ _DIGEST = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{64}(?![0-9a-fA-F])")
 @contextmanager
 def logging_as_before() -> Iterator[None]:
     """Leaves logging as it was, whatever is configured meanwhile."""
-    loggers = [logging.getLogger(), *map(logging.getLogger, _LOGGERS)]
-    levels = [logger.level for logger in loggers]
+    root = logging.getLogger()
+    loggers = [root, *map(logging.getLogger, _LOGGERS)]
+    levels, handlers = [logger.level for logger in loggers], list(root.handlers)
+    configured = dict(structlog.get_config()) if structlog.is_configured() else None
+    renderer = (logs._RENDERER.level, logs._RENDERER.console, logs._RENDERER.hider.texts, logs._STREAM.target)
     try:
         yield
     finally:
-        structlog.reset_defaults()
         structlog.contextvars.clear_contextvars()
-        logs._RENDERER.hider.hide(())
-        logs._STREAM.target = None
-        logging.getLogger().removeHandler(logs._HANDLER)
+        structlog.reset_defaults()
+        if configured is not None:
+            structlog.configure(**configured)
+        logs._RENDERER.level, logs._RENDERER.console, texts, logs._STREAM.target = renderer
+        logs._RENDERER.hider.hide(texts)
+        if logs._HANDLER not in handlers:
+            root.removeHandler(logs._HANDLER)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
