@@ -121,10 +121,10 @@ class Service:
         self.intake.close_for(StoreUnavailable("database", "the database was not reached yet"))
         self._ringing = asyncio.create_task(self._bells.run())
         first = asyncio.create_task(self._prepare(is_alone))
-        self._preparing = asyncio.create_task(self._prepare_in_the_end(first, is_alone))
         await asyncio.wait([first], timeout=PREPARE_SECONDS)
         if first.done() and isinstance(error := first.exception(), SchemaError):
             raise error
+        self._preparing = asyncio.create_task(self._prepare_in_the_end(first, is_alone))
 
     def _new_pipeline(self, settings: Settings) -> Pipeline | StageOnly:
         if self._runs_pipeline:

@@ -22,6 +22,24 @@ T = TypeVar("T")
 WRONG_USE = 2
 NO_SUCCESS = 1
 
+
+class _Utf8(click.ParamType):
+    """Text. An argument's bytes may be anything, and what is no UTF-8 can be in no database."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.fail("is not text in UTF-8", param, ctx)
+        return value
+
+
+UTF8 = _Utf8()
+ROW_ID = click.IntRange(1, 2**63 - 1)
+"""What a database can hold as one."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 yes_option = click.option("--yes", is_flag=True, help="Do it without asking.")
 

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import click
-from pydantic import ValidationError
 
-from receiver.cli.common import NO_SUCCESS, WRONG_USE, fail, json_option, with_database, yes_option
+from receiver.cli.common import NO_SUCCESS, ROW_ID, UTF8, WRONG_USE, fail, json_option, with_database, yes_option
 from receiver.cli.output import print_json, print_table, shown
 from receiver.settings import Settings
 from receiver.store import lanes, outbox_desk
@@ -26,7 +25,7 @@ COLUMNS = (
     "remote_id",
     "last_error",
 )
-ids_argument = click.argument("ids", type=click.IntRange(1, 2**63 - 1), nargs=-1)
+ids_argument = click.argument("ids", type=ROW_ID, nargs=-1)
 
 
 class Verb(NamedTuple):
@@ -52,27 +51,20 @@ def deliveries() -> None:
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
     """Options that choose deliveries; one given twice means any of."""
     command = click.option("--evaluation-id", "evaluation_ids", type=click.UUID, multiple=True)(command)
-    command = click.option("--sink", "sinks", multiple=True, metavar="NAME")(command)
+    command = click.option("--sink", "sinks", type=UTF8, multiple=True, metavar="NAME")(command)
     return click.option("--state", "states", type=click.Choice(STATES), multiple=True)(command)
-
-
-def _filter(**chosen: Any) -> DeliveryFilter:
-    try:
-        return DeliveryFilter(**chosen)
-    except ValidationError:  # all but names were checked before, and a name of the command line may be no text
-        fail("--sink: is not text in UTF-8", WRONG_USE)
 
 
 @deliveries.command("list")
 @filter_options
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
-@click.option("--before", type=int, metavar="ID", help="Go on where a list ended: those older than this one.")
+@click.option("--before", type=ROW_ID, metavar="ID", help="Go on where a list ended: those older than this one.")
 @json_option
 def list_(limit: int, before: int | None, as_json: bool, **chosen: Any) -> None:
     """The newest deliveries; what is paused, and counts, first."""
 
     async def work(database: Database, _settings: Settings) -> None:
-        filter_ = _filter(**chosen)
+        filter_ = DeliveryFilter(**chosen)
         counts = await database.read(outbox_desk.counts, filter_)
         paused = await database.read(lanes.troubled)
         records = await database.read(outbox_desk.page, filter_, limit=limit, before_id=before)
@@ -118,7 +110,7 @@ def discard(ids: tuple[int, ...], yes: bool, as_json: bool, **chosen: Any) -> No
 
 
 def _change(verb: str, ids: tuple[int, ...], *, yes: bool, as_json: bool, chosen: dict[str, Any]) -> None:
-    filter_ = _filter(ids=ids, **chosen)
+    filter_ = DeliveryFilter(ids=ids, **chosen)
     if filter_ == DeliveryFilter():
         fail(f"say which to {verb}: ids, or --state, --sink, --evaluation-id", WRONG_USE)
     change = VERBS[verb]

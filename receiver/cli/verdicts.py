@@ -8,7 +8,7 @@ import click
 from rich.text import Text
 from rich.tree import Tree
 
-from receiver.cli.common import json_option, with_database
+from receiver.cli.common import UTF8, json_option, with_database
 from receiver.cli.output import console, print_json, print_table, shown
 from receiver.core.matching import WORDS
 from receiver.core.verdict import NOT_IN_LISTS, Verdict
@@ -32,7 +32,7 @@ def verdicts() -> None:
 def filter_options(command: Callable[..., None]) -> Callable[..., None]:
     """An option for each word of the API's filters; one given twice means any of."""
     for word in reversed(list(WORDS)):
-        command = click.option(f"--{word.replace('_', '-')}", word, multiple=True, metavar="VALUE")(command)
+        command = click.option(f"--{word.replace('_', '-')}", word, type=UTF8, multiple=True, metavar="VALUE")(command)
     return command
 
 
@@ -87,6 +87,7 @@ def tree_of(verdict: Verdict) -> Tree:
 
 
 def _add(tree: Tree, name: str, value: Any) -> None:
+    name = shown(name)  # a key of what Runflow leaves open may be anything
     if isinstance(value, list):
         branch = tree.add(Text(name))
         for number, item in enumerate(value, start=1):

@@ -166,8 +166,6 @@ def _paged(conn: Connection, table: Table) -> Iterator[Any]:
         # As one value: with `or` each page would begin at the start of the index.
         end = (literal(value, column.type) for value, column in zip(last[:2], position, strict=True))
         later = tuple_(*position) > tuple_(*end)
-            *(literal(value, column.type) for value, column in zip(last, position, strict=False))
-        )
         rows = conn.execute(query.where(later)).all()
 
 

@@ -233,4 +233,4 @@ def next_due(conn: Connection) -> datetime | None:
 
 def _earliest(conn: Connection, column: ColumnElement[datetime | None]) -> datetime | None:
     # Said so that the partial index serves: without the condition SQLite reads the whole table.
-    return conn.execute(select(func.min(column)).where(column == column)).scalar_one()
+    return conn.execute(select(func.min(column)).where(column.is_not(None))).scalar_one()

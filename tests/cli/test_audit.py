@@ -65,7 +65,7 @@ def test_exceptions(here: Installation) -> None:
     said = here.run("audit")
     assert said.status == 0
     assert [line for line in said.lines if line.startswith("! ")] == [
-        "! sink a: 1 dead letters",
+        "! sink a: 1 dead letters, deliveries 1",
         "! sink b: is not configured any more, 1 deliveries wait for it",
         "! sink a: paused, answered 401 [2J",
     ]

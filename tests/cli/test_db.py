@@ -11,7 +11,8 @@ CURRENT = {"current": "0001", "newest": "0001", "is_current": True}
 
 
 def test_sqlite(fresh: Installation) -> None:
-    """From no file at all to a migrated one, and again without a change."""
+    """From an empty file to a migrated one, and again without a change."""
+    (fresh.folder / "receiver.db").touch()
     assert fresh.run("db", "current") == (0, f"{fresh.url}: schema none, this program needs 0001\n", "")
     for _ in range(2):
         assert fresh.run("db", "upgrade") == (0, f"{fresh.url}: schema 0001\n", "")
@@ -21,16 +22,29 @@ def test_sqlite(fresh: Installation) -> None:
 
 def test_as_json(fresh: Installation) -> None:
     """`--json` says the same."""
+    (fresh.folder / "receiver.db").touch()
     assert fresh.run("db", "current", "--json").json == {"current": None, "newest": "0001", "is_current": False}
     assert fresh.run("db", "upgrade", "--json").json == CURRENT
     assert fresh.run("db", "current", "--json").json == CURRENT
 
 
 def test_a_command_before_the_migration(fresh: Installation) -> None:
-    """What needs tables says how to get them, also on SQLite."""
+    """What needs tables says how to get them, also on SQLite, and makes no file."""
+    path = fresh.folder / "receiver.db"
+    for command in (["verdicts", "list"], ["audit"], ["db", "current"]):
+        told = f"DATABASE_URL: there is no file {path}; `receiver serve` or `receiver db upgrade` makes it\n"
+        assert fresh.run(*command) == (2, "", told)
+    assert not path.exists()
+    path.touch()
     said = fresh.run("verdicts", "list")
     assert (said.status, said.out) == (2, "")
     assert "run `receiver db upgrade`" in said.told[-1]
+
+
+def test_no_file_at_all(fresh: Installation) -> None:
+    """`upgrade` makes the file."""
+    assert fresh.run("db", "upgrade").status == 0
+    assert (fresh.folder / "receiver.db").stat().st_size > 0
 
 
 def test_postgresql(on_postgres: Installation) -> None:

@@ -1,5 +1,6 @@
 """`receiver quarantine`: bodies that were genuine and not understood, and other kinds of event."""
 
+import re
 import subprocess
 import sys
 from hashlib import sha256
@@ -38,15 +39,8 @@ def test_list(here: Installation) -> None:
     said = here.run("quarantine", "list")
     assert (said.status, said.err) == (0, "")
     assert said.lines[0].split() == ["id", "received_at", "why", "bytes", "repeats", "request_id"]
-    assert [line.split("  ") for line in said.lines[1:]] == [
-        [
-            garbage[:12],
-            "2026-11-25 12:00:00",
-            "not JSON: by the test",
-            "17     2        req_1".split("  ")[0],
-            *"17     2        req_1".split("  ")[1:],
-        ]
-    ]
+    [row] = said.lines[1:]
+    assert re.split(r" {2,}", row) == [garbage[:12], "2026-11-25 12:00:00", "not JSON: by the test", "17", "2", "req_1"]
     ignored = here.run("quarantine", "list", "--ignored")
     assert [line.split()[0] for line in ignored.lines[1:]] == [other[:12]]
     assert "run.succeeded" in ignored.lines[1]
@@ -138,7 +132,7 @@ def test_retry_what_still_is_not(here: Installation) -> None:
     _, body = callback()
     chosen = [put(here, each) for each in (GARBAGE, OTHER, body)]
     said = here.run("quarantine", "retry", *chosen)
-    assert said == (1, "1 of 3 understood\n", "the others stay as they are\n")
+    assert said == (1, "2 of 3 understood\n", "the others stay as they are\n")
     assert states(here) == {
         GARBAGE: ("quarantined", "kept"),
         OTHER: ("ignored", "kept"),

@@ -29,7 +29,7 @@ def clock() -> Clock:
 @pytest.fixture
 async def database(tmp_path: Path, clock: Clock) -> AsyncIterator[Interrupted]:
     """A migrated SQLite database that can be made to go away."""
-    interrupted = Interrupted(open_database(f"sqlite:///{tmp_path / 'receiver.db'}", clock=clock))
+    interrupted = Interrupted(str(tmp_path / "receiver.db"), clock)
     await schema.upgrade(interrupted)
     yield interrupted
     await interrupted.close()

@@ -1,27 +1,24 @@
 """A real database that can be made to go away, and to take its time."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable
 from typing import Concatenate
 
 from sqlalchemy import Connection
 
 from receiver.errors import StoreUnavailable
-from receiver.store.database import Database, P, T
-from receiver.store.intake import Arrival, Taken
+from receiver.store.database import Clock, P, T
+from receiver.store.sqlite import SqliteDatabase
 
 
-class Interrupted(Database):
-    """Passes everything on. While `away`, whatever is asked is refused, and `refused` counts.
+class Interrupted(SqliteDatabase):
+    """SQLite as it is. While `away`, whatever is asked is refused, and `refused` counts.
 
     While `slow` is not set whatever is asked waits for that, and `waiting` says how many do.
     """
 
-    def __init__(self, real: Database) -> None:
-        self._real = real
-        self.kind = real.kind
-        self.intake_flights = real.intake_flights
+    def __init__(self, path: str, clock: Clock) -> None:
+        super().__init__(path, clock=clock)
         self.away = False
         self.refused = 0
         self.slow = asyncio.Event()
@@ -39,36 +36,10 @@ class Interrupted(Database):
             self.refused += 1
             raise StoreUnavailable("database", "the test took it away")
 
-    def now(self) -> datetime:
-        return self._real.now()
-
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         await self._pass()
-        return await self._real.read(fn, *args, **kwargs)
+        return await super().read(fn, *args, **kwargs)
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        await self._pass()
-        return await self._real.write(fn, *args, **kwargs)
-
-    async def accept(self, arrivals: Sequence[Arrival]) -> list[Taken]:
-        await self._pass()
-        return await self._real.accept(arrivals)
-
-    async def migrate(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._real.migrate(fn, *args, **kwargs)
-
-    async def ring(self, bell: str) -> None:
-        await self._real.ring(bell)
-
-    async def listen(self, heard: Callable[[str], None]) -> None:
-        await self._real.listen(heard)
-
-    @property
-    def hears_others(self) -> bool:
-        return self._real.hears_others
-
-    def take_pipeline(self) -> bool:
-        return self._real.take_pipeline()
-
-    async def close(self) -> None:
-        await self._real.close()
+        await self._pass()  # what is accepted comes through here too
+        return await super().write(fn, *args, **kwargs)

@@ -14,8 +14,9 @@ from tests.store.places import LONG, Clock, copied, emptied, migrate, new_postgr
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine, a connection or a busy file is waited for, unless the test is about that."""
+    """However slow the machine, a connection, a lock or a busy file is waited for, unless the test is about that."""
     monkeypatch.setattr(postgres, "CONNECT_SECONDS", LONG)
+    monkeypatch.setattr(postgres, "_INTAKE_SETTINGS", {"lock_timeout": f"{LONG:g}s"})
     monkeypatch.setattr(sqlite, "BUSY_MILLISECONDS", int(LONG * 1000))
 
 

@@ -12,9 +12,10 @@ from receiver.store import audit, lanes, outbox
 from receiver.store.audit import Books, SinkBooks
 from receiver.store.database import Database
 from receiver.store.outbox import Settled
+from receiver.store.tables import deliveries
 from tests.store.building import ALL, NOW, fetched_again, key, released, staged, taken
 from tests.store.history import ROUTES, SINKS, mixed
-from tests.store.places import sql
+from tests.store.places import rows, sql
 
 NEITHER = "its event is stored, but neither a verdict nor a fetch"
 NEVER_DUE = """
@@ -41,7 +42,8 @@ async def test_adds_up(database: Database) -> None:
     assert found.adds_up
     assert (found.events, found.evaluations, found.verdicts, found.waiting, found.quarantined) == (14, 12, 8, 4, 1)
     assert found.unaccounted == 0
-    assert found.exceptions == ["sink all: 1 dead letters"]
+    [dead] = [number for number, state in await database.read(rows, deliveries, "id", "state") if state == "dead"]
+    assert found.exceptions == [f"sink all: 1 dead letters, deliveries {dead}"]
     by_sink = {sink.sink: sink for sink in found.sinks}
     # Seven evaluations went to `all`, one of them in three revisions, one in two, and one more delivery is a replay.
     states = {"delivered": 2, "dead": 1, "discarded": 1, "leased": 1, "pending": 6}
@@ -126,10 +128,23 @@ async def test_sink_taken_away(database: Database) -> None:
     assert found.exceptions == ["sink gone: is not configured any more, 3 deliveries wait for it"]
 
 
+async def test_dead_letters(database: Database) -> None:
+    """Dead letters are named by their numbers, the first of them where there are many."""
+    await released(database, *range(audit.MOST_NAMED + 1))
+    claims = await taken(database)
+    for dead in (claims[:2], claims[2:]):
+        await database.write(outbox.settle, [Settled(it.id, it.claim, "dead", ended_at=NOW) for it in dead])
+        [line] = (await books(database)).exceptions
+        many = len(dead) if dead == claims[:2] else len(claims)
+        assert line.startswith(f"sink all: {many} dead letters, deliveries {claims[0].id}, {claims[1].id}")
+    assert line.endswith(f", {claims[-2].id} …")
+
+
 async def test_paused_lanes(database: Database) -> None:
-    """A paused lane is an exception with its reason until it has resumed."""
+    """A paused lane is an exception with its reason until it has resumed, or its sink is not configured any more."""
     await released(database, 1)
-    for name, reason in ((lanes.FETCH, "key_refused: 401"), (lanes.sink_lane("all"), "refused: 403")):
+    of_all = lanes.sink_lane("all")
+    for name, reason in ((lanes.FETCH, "key_refused: 401"), (of_all, "refused: 403"), (lanes.sink_lane("gone"), "404")):
         await database.write(lanes.pause, name, until=NOW + timedelta(minutes=1), reason=reason, now=NOW)
     found = await books(database)
     assert found.adds_up

@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
+import pytest
+
 from receiver.store import fetches, lanes, outbox
 from receiver.store.database import Database
 from receiver.store.lanes import FETCH, LaneState, sink_lane
@@ -58,6 +60,20 @@ async def test_resume(database: Database) -> None:
     assert await database.read(lanes.state, FETCH) == LaneState(FETCH, None, 0, None)
     assert await database.read(lanes.troubled) == [LaneState(name, NOW + MINUTE, 1, "refused")]
     assert await pause(database, until=NOW + MINUTE) is True
+
+
+@pytest.mark.parametrize("name", [FETCH, None])
+async def test_probe_now(database: Database, name: str | None) -> None:
+    """Somebody who has mended it need not wait for the end of the pause: the next try is made at once, as a probe."""
+    of_all = sink_lane("all")
+    await pause(database, until=NOW + MINUTE)
+    await database.write(lanes.pause, of_all, until=NOW + MINUTE, reason="refused", now=NOW)
+    await database.write(lanes.probe_now, name, NOW + SECOND)
+    assert await database.read(lanes.state, FETCH) == LaneState(FETCH, NOW + SECOND, 1, "401")
+    other = NOW + (MINUTE if name else SECOND)
+    assert await database.read(lanes.state, of_all) == LaneState(of_all, other, 1, "refused")
+    await database.write(lanes.probe_now, None, NOW + 2 * MINUTE)  # a pause that is over stays so
+    assert (await database.read(lanes.state, FETCH)).paused_until == NOW + SECOND
 
 
 async def test_hold(database: Database) -> None:
@@ -148,6 +164,7 @@ async def test_probe(database: Database) -> None:
     """Whether anything can be written is tried by a write that nobody takes for a lane."""
     for n in range(3):
         await database.write(lanes.probe, NOW + n * SECOND)
+    await database.probe()
     assert await database.read(lanes.troubled) == []
     taken_fetches = await database.write(fetches.take, [ALL], limit=1, lease=LEASE, now=NOW, idle=True)
     assert taken_fetches.probing is False

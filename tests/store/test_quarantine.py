@@ -57,7 +57,7 @@ async def test_retry(database: Database) -> None:
     understood, sample, not_yet = body(key(1)), body(SAMPLE), b"not JSON"
     await accepted(database, *(other(each) for each in (understood, sample, not_yet)))
     ids = [id_of(each) for each in (understood, sample, not_yet)]
-    went_on = await database.write(quarantine.retry, ids, LATER)
+    went_on = await database.write(quarantine.retry, ids)
     assert {each.body for each in went_on} == {understood, sample}
     columns = (
         "evaluation_id",
@@ -70,7 +70,7 @@ async def test_retry(database: Database) -> None:
         "repeats",
         "waiting",
     )
-    rest = ("old", "req-2", LATER, 0, True)
+    rest = ("old", "req-2", NOW, 0, True)  # it goes on under the time when it came
     assert sorted(await database.read(rows, events, *columns)) == [
         (SAMPLE, "evaluation.completed", sample, "sample", *rest),
         (key(1), "evaluation.completed", understood, "callback", *rest),
@@ -85,16 +85,17 @@ async def test_retry(database: Database) -> None:
 
 async def test_retry_of_what_came_since(database: Database) -> None:
     """An event that has come by another way since is one event: the body is a repeat of it."""
-    await accepted(database, other(body(key(1))), arrival(1))
-    assert len(await database.write(quarantine.retry, [id_of(body(key(1)))], LATER)) == 1
+    await accepted(database, other(body(key(1)), at=LATER), arrival(1))
+    assert len(await database.write(quarantine.retry, [id_of(body(key(1)))])) == 1
     assert await database.read(rows, events, "repeats", "last_repeat_at") == [(1, LATER)]
 
 
 async def test_retry_of_another_kind(database: Database) -> None:
-    """A body that is understood today as another kind of event moves to the ignored ones."""
+    """A body that is understood today as another kind of event is understood: it moves to the ignored ones."""
     content = b'{"event": "run.%s"}' % (b"x" * 1000)
     await accepted(database, other(content))
-    assert await database.write(quarantine.retry, [id_of(content)], LATER) == []
+    assert [each.body for each in await database.write(quarantine.retry, [id_of(content)])] == [content]
+    assert await database.read(rows, events, "event") == []
     assert await states(database) == {content: ("ignored", "kept")}
     assert await database.read(rows, set_aside, "event", "why") == [("run." + "x" * 251, None)]
 
@@ -105,11 +106,11 @@ async def test_seen_to_once(database: Database, how: str) -> None:
     content = body(key(1))
     await accepted(database, other(content))
     if how == "retried":
-        await database.write(quarantine.retry, [id_of(content)], NOW)
+        await database.write(quarantine.retry, [id_of(content)])
     else:
         assert await database.write(quarantine.discard, [id_of(content)]) == 1
     before = await database.read(rows, events, "evaluation_id", "repeats")
-    assert await database.write(quarantine.retry, [id_of(content)], LATER) == []
+    assert await database.write(quarantine.retry, [id_of(content)]) == []
     assert await database.write(quarantine.discard, [id_of(content)]) == 0
     assert await database.read(rows, events, "evaluation_id", "repeats") == before
     assert await states(database) == {content: ("quarantined", how)}
