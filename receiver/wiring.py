@@ -120,7 +120,7 @@ class Service:
         is_alone = self._runs_pipeline and self.database.take_pipeline()
         self.intake.close_for(StoreUnavailable("database", "the database was not reached yet"))
         self._ringing = asyncio.create_task(self._bells.run())
-        first = asyncio.create_task(self._prepare(is_alone))
+        self._preparing = first = asyncio.create_task(self._prepare(is_alone))
         await asyncio.wait([first], timeout=PREPARE_SECONDS)
         if first.done() and isinstance(error := first.exception(), SchemaError):
             raise error

@@ -5,7 +5,7 @@ import sys
 import click
 
 from receiver.cli.common import NO_SUCCESS, json_option, with_database
-from receiver.cli.output import print_json, print_table
+from receiver.cli.output import print_json, print_table, shown
 from receiver.settings import Settings
 from receiver.store.audit import Books
 from receiver.store.audit import audit as audit_store
@@ -41,4 +41,4 @@ def _print(books: Books) -> None:
         print_table(("sink", "due", *STATES, "adds up"), rows)
     click.echo(f"{books.quarantined} in quarantine")
     for exception in books.exceptions:
-        click.echo(f"! {exception}")
+        click.echo(f"! {shown(exception)}")
