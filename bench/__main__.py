@@ -38,8 +38,10 @@ def main(
     out: Path,
 ) -> None:
     """Measure, print the tables, and write them with all figures to the folder --out."""
-    postgres = _postgres(postgres_url)
-    chosen = _chosen(variants, has_postgres=postgres is not None)
+    chosen = _chosen(variants)
+    postgres = _postgres(postgres_url) if any(each.store == "postgresql" for each in chosen) else None
+    if postgres is None:
+        chosen = [each for each in chosen if each.store != "postgresql"]
     with tempfile.TemporaryDirectory(prefix="receiver-bench-") as folder:
         here = report.machine(stores.sync_ms(Path(folder)))
     measured = _in_rounds(chosen, rounds, Load(connections, seconds, warm_up), postgres_url)
@@ -73,12 +75,12 @@ def _postgres(url: str) -> dict[str, str] | None:
         return None
 
 
-def _chosen(names: str, *, has_postgres: bool) -> list[Variant]:
+def _chosen(names: str) -> list[Variant]:
     """The variants to measure; the empty route, to which all are compared, is always among them."""
     wanted = {each.name for each in VARIANTS} if names == "all" else {"empty", *names.split(",")}
     if unknown := wanted - {each.name for each in VARIANTS}:
         raise click.UsageError(f"--variants: there is no {', '.join(sorted(unknown))}")
-    return [each for each in VARIANTS if each.name in wanted and (has_postgres or each.store != "postgresql")]
+    return [each for each in VARIANTS if each.name in wanted]
 
 
 def _in_rounds(variants: list[Variant], rounds: int, load: Load, postgres_url: str) -> list[dict[str, Measured]]:

@@ -9,8 +9,8 @@ from uuid import UUID
 import orjson
 
 from receiver.core.signature import Secret
-from receiver.web.hook import PATH
 
+PATH = "/webhook/runflow"
 SECRET = "whsec_only_for_measurements_0123456789abcdef"
 REPEATED_AFTER = 1_000
 """Requests between a callback and its repeat: far enough that the first one is stored by then."""

@@ -15,7 +15,7 @@ from bench.sender import Callbacks, Job, Outcome
 
 MOST_PER_SECOND = 16_000
 """Callbacks prepared for each second. A server that takes more ends its run early; the rate is right all the same."""
-FEW = 20_000
+FEW = 5_000
 """Callbacks prepared where nothing is stored: they are sent over and over."""
 
 

@@ -11,6 +11,7 @@ import gc
 import itertools
 import math
 import sys
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Iterator
 from time import perf_counter, process_time
@@ -92,76 +93,48 @@ def _content_length(head: bytes) -> int:
     return int(head[at:].partition(b"\r\n")[0])
 
 
-class Run:
+class Run(ABC):
     """One stretch of sending. `done` is resolved when its time is over, or its requests are, and all answers are there."""
 
-    def __init__(self, prepared: Iterator[bytes], seconds: float, rate: float | None) -> None:
+    def __init__(self, prepared: Iterator[bytes], seconds: float) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.statuses: Counter[int] = Counter()
         self.times: list[float] = []
         self.began = self.ended = perf_counter()
+        self.seconds = seconds
+        self.is_over = False
         self._prepared = prepared
-        self._seconds = seconds
-        self._rate = rate
-        self._due: deque[float] = deque()
-        self._idle: list[Connection] = []
-        self._taken = 0
-        self._all = 0
+        self._sent = 0
 
+    @abstractmethod
     def start(self, connections: list[Connection]) -> None:
         """Begins to send."""
-        self.began = perf_counter()
-        self._all = len(connections)
-        for connection in connections:
-            connection.run = self
-        if self._rate is None:
-            for connection in connections:
-                self._send_next(connection, self.began)
-        else:
-            self._idle = list(connections)
-            self._tick()
 
-    def _tick(self) -> None:
-        """Puts what is due by now on the list."""
-        assert self._rate is not None
-        at = perf_counter()
-        due = math.ceil(min(at - self.began, self._seconds) * self._rate)
-        self._due.extend([at] * (due - self._taken))
-        self._taken = due
-        while self._due and self._idle:
-            self._send_next(self._idle.pop(), self._due.popleft())
-        if at - self.began < self._seconds:
-            asyncio.get_running_loop().call_later(TICK, self._tick)
-        else:
-            self._rest(None)
+    @abstractmethod
+    def free(self, connection: Connection, at: float) -> None:
+        """Sends the next request if there is one to send now."""
 
     def answered(self, connection: Connection, status: int) -> None:
         """Notes an answer, and sends the next request or lets the connection rest."""
         at = self.ended = perf_counter()
         self.statuses[status] += 1
         self.times.append(at - connection.since)
-        if self._due:
-            self._send_next(connection, self._due.popleft())
-        elif self._rate is None and at - self.began < self._seconds:
-            self._send_next(connection, at)
-        else:
-            self._rest(connection)
+        self.free(connection, at)
+        self.end_if_over()
 
-    def _send_next(self, connection: Connection, since: float) -> None:
+    def send(self, connection: Connection, since: float) -> None:
+        """Sends the next request; its answer's time counts from `since`."""
         request = next(self._prepared, None)
         if request is None:
-            self._seconds = 0
-            self._due.clear()
-            self._rest(connection)
+            self.is_over = True
         else:
+            self._sent += 1
             connection.since = since
             connection.transport.write(request)
 
-    def _rest(self, connection: Connection | None) -> None:
-        if connection is not None:
-            self._idle.append(connection)
-        is_over = perf_counter() - self.began >= self._seconds
-        if is_over and len(self._idle) == self._all and not self.done.done():
+    def end_if_over(self) -> None:
+        """Ends the run if nothing will be sent any more and nothing is without an answer."""
+        if self.is_over and self._sent == len(self.times) and not self.done.done():
             self.done.set_result(None)
 
     def lost(self, error: Exception | None) -> None:
@@ -171,8 +144,69 @@ class Run:
 
     async def wait(self) -> None:
         """Until it is done. Raises TimeoutError when answers stay away."""
-        async with asyncio.timeout(self._seconds + LONGEST_SILENCE):
+        async with asyncio.timeout(self.seconds + LONGEST_SILENCE):
             await self.done
+
+
+class AsFastAsItCan(Run):
+    """Each connection sends its next request as soon as it has its answer."""
+
+    def start(self, connections: list[Connection]) -> None:
+        self.began = perf_counter()
+        for connection in connections:
+            connection.run = self
+            self.send(connection, self.began)
+
+    def free(self, connection: Connection, at: float) -> None:
+        if at - self.began >= self.seconds:
+            self.is_over = True
+        if not self.is_over:
+            self.send(connection, at)
+
+
+class AtARate(Run):
+    """So many requests a second, whether or not earlier ones were answered."""
+
+    def __init__(self, prepared: Iterator[bytes], seconds: float, rate: float) -> None:
+        super().__init__(prepared, seconds)
+        self._rate = rate
+        self._due: deque[float] = deque()
+        self._idle: list[Connection] = []
+        self._taken = 0
+        self._all_are_due = False
+
+    def start(self, connections: list[Connection]) -> None:
+        self.began = perf_counter()
+        for connection in connections:
+            connection.run = self
+        self._idle = list(connections)
+        self._tick()
+
+    def _tick(self) -> None:
+        """Sends what is due by now, or lets it wait for a free connection."""
+        at = perf_counter()
+        due = math.ceil(min(at - self.began, self.seconds) * self._rate)
+        self._due.extend([at] * (due - self._taken))
+        self._taken = due
+        while self._due and self._idle:
+            self.send(self._idle.pop(), self._due.popleft())
+        if at - self.began < self.seconds:
+            asyncio.get_running_loop().call_later(TICK, self._tick)
+        else:
+            self._all_are_due = True
+            self._look_whether_all_are_sent()
+            self.end_if_over()
+
+    def free(self, connection: Connection, at: float) -> None:
+        if self._due:
+            self.send(connection, self._due.popleft())
+        else:
+            self._idle.append(connection)
+        self._look_whether_all_are_sent()
+
+    def _look_whether_all_are_sent(self) -> None:
+        if self._all_are_due and not self._due:
+            self.is_over = True
 
 
 async def measure(job: Job) -> Outcome:
@@ -180,7 +214,7 @@ async def measure(job: Job) -> Outcome:
     prepared = _prepared(job)
     gc.collect()
     gc.disable()  # the sender's own pauses would be told as the server's
-    before = Run(prepared, job.warm_up, job.rate)
+    before = _run(prepared, job.warm_up, job.rate)
     loop = asyncio.get_running_loop()
     pairs = [
         await loop.create_connection(lambda: Connection(before), job.host, job.port) for _ in range(job.connections)
@@ -188,7 +222,7 @@ async def measure(job: Job) -> Outcome:
     connections = [connection for _, connection in pairs]
     before.start(connections)
     await before.wait()
-    measured = Run(prepared, job.seconds, job.rate)
+    measured = _run(prepared, job.seconds, job.rate)
     server, own = cpu_seconds(job.server_pid), process_time()
     measured.start(connections)
     await measured.wait()
@@ -196,6 +230,10 @@ async def measure(job: Job) -> Outcome:
     for connection in connections:
         connection.transport.close()
     return _outcome(before, measured, server, own)
+
+
+def _run(prepared: Iterator[bytes], seconds: float, rate: float | None) -> Run:
+    return AsFastAsItCan(prepared, seconds) if rate is None else AtARate(prepared, seconds, rate)
 
 
 def _prepared(job: Job) -> Iterator[bytes]:

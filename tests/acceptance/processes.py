@@ -126,11 +126,15 @@ class Server(Program):
     address = ""
     """Scheme, host and port, there from the start on."""
 
-    async def readiness(self) -> tuple[int, str | None]:
-        """The status of `/readyz`, and the reason if it is none."""
-        async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE) as client:
-            answer = await client.get(f"{self.address}/readyz")
-        return answer.status_code, answer.json().get("reason")
+    async def says_it_is(self, status: int, reason: str | None) -> None:
+        """Waits until `/readyz` answers so, which looks at the store once a second at most."""
+
+        async def does() -> bool:
+            async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE) as client:
+                answer = await client.get(f"{self.address}/readyz")
+            return (answer.status_code, answer.json().get("reason")) == (status, reason)
+
+        await until(does, f"{status} {reason} from /readyz", every=0.2)
 
 
 class Installation:

@@ -1,5 +1,8 @@
 """The first stage: from a stored event to a pending verdict whose tree is to be fetched, or to one that goes out at once."""
 
+import asyncio
+from types import SimpleNamespace
+from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
@@ -9,15 +12,16 @@ from structlog.typing import EventDict
 from receiver.core.callback import origin_of
 from receiver.core.routing import Route
 from receiver.offline import OfflineRunflow
+from receiver.pipeline import stage as stages
 from receiver.pipeline.fetch import FetchLane, FetchPace
-from receiver.pipeline.stage import BATCH
-from receiver.pipeline.station import FETCHES
+from receiver.pipeline.stage import BATCH, BATCH_WHEN_BUSY
+from receiver.pipeline.station import EVENTS, FETCHES
 from receiver.runflow.client import RunflowClient
-from receiver.store import reading
+from receiver.store import reading, staging
 from receiver.store.audit import audit
 from receiver.store.intake import EventArrival
 from tests.pipeline.clock import Clock
-from tests.pipeline.desk import HOLD, LOG, Desk, arrival, step
+from tests.pipeline.desk import HOLD, LOG, Desk, arrival, cancelled, step
 from tests.pipeline.outage import Interrupted
 
 ARCHIVE = Route("archive", takes_samples=True)
@@ -121,6 +125,33 @@ async def test_both_events_of_an_evaluation_are_one_verdict(desk: Desk, clock: C
     books = await desk.database.read(audit, [])
     assert (books.events, books.evaluations, books.waiting) == (2, 1, 1)
     assert (await desk.fetch(key)).asked == 2
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_while_callbacks_come_it_takes_little_at_a_time(
+    desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch, busy: bool
+) -> None:
+    """What is taken in waits for each batch, so batches are short while something comes, and large when nothing does."""
+    monkeypatch.setattr(stages, "LONGEST_PAUSE", 0.001)
+    limits: list[int] = []
+
+    def noted(*args: Any, limit: int, **kwargs: Any) -> Any:
+        limits.append(limit)
+        return staging.stage(*args, limit=limit, **kwargs)
+
+    monkeypatch.setattr(stages, "staging", SimpleNamespace(stage=noted, Staged=staging.Staged))
+
+    async def callbacks_come() -> None:
+        while True:
+            desk.bells.ring(EVENTS)
+            await asyncio.sleep(0)
+
+    await desk.database.accept([event(uuid4(), clock) for _ in range(BATCH + BATCH_WHEN_BUSY + 1)])
+    coming = [asyncio.create_task(callbacks_come())] if busy else []
+    await desk.arrive()
+    await cancelled(*coming)
+    assert limits == ([BATCH, BATCH_WHEN_BUSY, BATCH_WHEN_BUSY] if busy else [BATCH, BATCH])
+    assert (await desk.database.read(audit, [])).waiting == BATCH + BATCH_WHEN_BUSY + 1
 
 
 async def test_one_step_sees_to_all_that_waits(desk: Desk, clock: Clock) -> None:

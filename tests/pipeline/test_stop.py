@@ -19,7 +19,7 @@ from receiver.runflow.client import RunflowClient
 from receiver.sinks.base import Done, Down, Outcome
 from receiver.store.tables import events, revisions
 from tests.pipeline.clock import DEADLINE, Clock, until, until_awaited
-from tests.pipeline.desk import HOLD, Desk, arrival, cancelled, client_of, leased, living, plan_of, step
+from tests.pipeline.desk import HOLD, Desk, arrival, cancelled, leased, living, plan_of, step
 from tests.pipeline.gate import Gate
 from tests.pipeline.outage import Interrupted
 from tests.pipeline.recording import BatchingSink, RecordingSink
@@ -106,13 +106,15 @@ async def test_what_does_not_end_is_given_back(desk: Desk, gate: Gated, clock: C
 
 
 @pytest.mark.usefixtures("hasty")
-async def test_why_there_is_no_tree_outlasts_a_stop(desk: Desk, gate: Gated, clock: Clock) -> None:
+async def test_why_there_is_no_tree_outlasts_a_stop(
+    desk: Desk, gate: Gated, client: RunflowClient, clock: Clock
+) -> None:
     """A fetch that had failed, and was given back at its next try, still says why when its hold is over."""
-    api, client = gate
+    api, through_the_gate = gate
     desk.runflow.faults.server_error = ServerError(count=1)
     [key] = desk.add()
     await desk.arrive(key)
-    pipeline = Pipeline(desk.database, desk.bells, plan_for(client, []))
+    pipeline = Pipeline(desk.database, desk.bells, plan_for(through_the_gate, []))
     await step(pipeline._fetch)
     clock.advance(seconds=2)
     api.open.clear()
@@ -120,7 +122,7 @@ async def test_why_there_is_no_tree_outlasts_a_stop(desk: Desk, gate: Gated, clo
     await until(lambda: api.waiting == 1)
     await stopped(pipeline)
     clock.advance(HOLD)
-    await step(FetchLane(desk.database, desk.bells, client_of(desk.runflow), desk.routes, FetchPace(concurrency=1)))
+    await step(FetchLane(desk.database, desk.bells, client, desk.routes, FetchPace()))
     assert (await desk.deliveries())[0].revision == 1
     assert (await desk.verdict(key)).tree == "complete"
     first = select(revisions.c.document).where(revisions.c.revision == 1)

@@ -8,7 +8,7 @@ import pytest
 
 from receiver.store import fetches, lanes, staging
 from receiver.store.database import Database
-from receiver.store.fetches import NOTHING_TRIED, ClaimedFetch, SettledFetch, TakenFetches
+from receiver.store.fetches import NO_API_KEY, NOTHING_TRIED, ClaimedFetch, SettledFetch, TakenFetches
 from receiver.store.results import Released
 from receiver.store.tables import deliveries, trees, verdicts
 from receiver.store.tables import fetches as fetches_table
@@ -221,6 +221,59 @@ async def test_take_after_a_pause(database: Database) -> None:
     await database.write(lanes.resume, lanes.FETCH)
     taken = await take(database, until, idle=False)
     assert (len(taken.claimed), taken.probing) == (4, False)
+
+
+async def take_keyless(database: Database, now: datetime) -> TakenFetches:
+    return await database.write(fetches.take_keyless, [ALL], now=now)
+
+
+async def test_take_without_a_key(database: Database) -> None:
+    """A process without a key claims nothing: it releases what is due or overdue, and nothing of it is due any more."""
+    await staged(database, 1, 2)
+    await staged(database, 3, now=NOW + HOLD)
+    taken = await take_keyless(database, NOW)
+    assert {each.verdict.evaluation_id: each.verdict.tree_reason for each in taken.released} == {
+        key(1): NO_API_KEY,
+        key(2): NO_API_KEY,
+    }
+    assert (taken.claimed, taken.probing, taken.next_moment) == ([], False, NOW + HOLD)
+    taken = await take_keyless(database, NOW + HOLD)
+    assert [each.verdict.evaluation_id for each in taken.released] == [key(3)]
+    assert await take_keyless(database, NOW + timedelta(days=9)) == TakenFetches(
+        [], [], probing=False, next_moment=None
+    )
+    columns = ("due_at", "hold_until", "leased", "last_error")
+    assert await database.read(rows, fetches_table, *columns) == 3 * [(None, None, False, NO_API_KEY)]
+    assert len(await database.read(rows, deliveries, "sink")) == 3
+
+
+async def test_key_taken_away(database: Database) -> None:
+    """A fetch that is under way elsewhere is left to end; one whose lease has ended is released without its tree."""
+    await staged(database, 1)
+    [fetch] = (await claimed(database)).values()
+    taken = await take_keyless(database, LATER - SECOND)
+    assert (taken.released, taken.next_moment) == ([], LATER)
+    assert len((await take_keyless(database, LATER)).released) == 1
+    assert await finished(database, [fetch]) == []
+    assert await database.read(rows, verdicts, "tree", "revision") == [("unavailable", 1)]
+
+
+async def test_key_given_later(database: Database) -> None:
+    """What went out without a key is fetched when it is asked for again and there is one, and is a revision then."""
+    await staged(database, 1)
+    await take_keyless(database, NOW)
+    await database.write(staging.ask_again, key(1), LATER)
+    [revised] = await finished(database, (await claimed(database, now=LATER)).values())
+    assert (revised.verdict.revision, revised.verdict.tree) == (2, "complete")
+
+
+async def test_next_due(database: Database) -> None:
+    """The next moment is when a fetch is due or its lease ends."""
+    assert await database.read(fetches.next_due) is None
+    await staged(database, 1)
+    assert await database.read(fetches.next_due) == NOW
+    await claimed(database)
+    assert await database.read(fetches.next_due) == NOW + LEASE
 
 
 async def test_ask_again_after_the_end(database: Database) -> None:

@@ -16,7 +16,7 @@ from receiver.core.verdict import Verdict
 from receiver.store import fetches, outbox, quarantine, reading, results, schema, staging
 from receiver.store.database import Database
 from receiver.store.reading import Position
-from receiver.store.tables import deliveries, events, metadata, set_aside, trees, verdicts
+from receiver.store.tables import deliveries, events, metadata, revisions, set_aside, trees, verdicts
 from receiver.store.tables import fetches as fetches_table
 from tests.store.building import ALL, LEASE, NOW, SECOND, key, plan_at
 from tests.store.places import new_postgres_database, opened
@@ -36,6 +36,7 @@ def _filled(conn: Connection) -> None:
         deliveries: [],
         set_aside: [],
         trees: [],
+        revisions: [],
     }
     for n in range(MANY):
         at = NOW + luck.randrange(10**6) * SECOND
@@ -56,6 +57,7 @@ def _filled(conn: Connection) -> None:
             table_rows[deliveries].append(
                 results.new_delivery(key(n), sink, 1, at) | {"state": state, "due_at": at if waits else None}
             )
+        table_rows[revisions].append({"evaluation_id": key(n), "revision": 7, "due_to": "[]", "document": "{}"})
         table_rows[trees].append({"evaluation_id": key(n), "fetched_at": at, "body": b"{}"})
         digest = luck.randbytes(32)
         table_rows[set_aside].append(

@@ -5,18 +5,19 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from datetime import datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
 from sqlalchemy import Connection, text
 
 from receiver.errors import StoreUnavailable
-from receiver.store import lanes, postgres
+from receiver.store import fetches, lanes, outbox, postgres
 from receiver.store.database import Database, open_database, system_clock
 from receiver.store.intake import Taken
 from receiver.store.tables import events
 from receiver.store.tables import lanes as lanes_table
-from tests.store.building import NOW, accepted, arrival, key
+from tests.store.building import LEASE, NOW, accepted, arrival, key, released, staged
 from tests.store.places import all_of, ask, at_database, execute, opened, rows, scalar, until
 
 pytestmark = pytest.mark.postgres
@@ -47,6 +48,18 @@ async def locked(url: str) -> AsyncIterator[None]:
     try:
         await conn.execute("SELECT pg_advisory_lock(7)")
         yield
+    finally:
+        await conn.close()
+
+
+@asynccontextmanager
+async def locking(url: str, query: str) -> AsyncIterator[None]:
+    """Holds the rows that a query locks, as a process does that hangs in the middle of a transaction."""
+    conn = await asyncpg.connect(url)
+    try:
+        async with conn.transaction():
+            await conn.execute(query)
+            yield
     finally:
         await conn.close()
 
@@ -161,6 +174,45 @@ async def test_intake_has_its_own(on_postgres: Database, postgres_place: str) ->
         await until(lambda: waiting_for_lock(postgres_place, postgres.CONNECTIONS))
         assert await on_postgres.accept([arrival(1)]) == [Taken.NEW]
     await asyncio.gather(*slow)
+
+
+async def test_row_held_by_another(postgres_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A callback whose row another process holds is told to come again, and keeps no other callback out."""
+    monkeypatch.setattr(postgres, "_INTAKE_SETTINGS", {"lock_timeout": "100ms"})
+    async with opened(postgres_place) as database:
+        await database.accept([arrival(1)])
+        async with locking(postgres_place, "SELECT * FROM events FOR UPDATE"):
+            with pytest.raises(StoreUnavailable) as caught:
+                await database.accept([arrival(1)])
+            assert caught.value.reason == "database"
+            assert await database.accept([arrival(2)]) == [Taken.NEW]
+        assert await database.accept([arrival(1)]) == [Taken.REPEAT]
+
+
+@pytest.mark.parametrize("table", ["deliveries", "fetches"])
+async def test_work_held_by_another(on_postgres: Database, postgres_place: str, table: str) -> None:
+    """What is due and held by another process is passed over, and looked for again a moment later, not at once and for ever."""
+    if table == "deliveries":
+        await released(on_postgres, 1)
+    else:
+        await staged(on_postgres, 1)
+
+    async def take() -> outbox.TakenDeliveries | fetches.TakenFetches:
+        limits: dict[str, Any] = {"limit": 9, "lease": LEASE, "now": NOW, "idle": True}
+        if table == "deliveries":
+            return await on_postgres.write(outbox.take, "all", sole_holder=None, **limits)
+        return await on_postgres.write(fetches.take, [], **limits)
+
+    async with locking(postgres_place, f"SELECT * FROM {table} FOR UPDATE"):
+        taken = await take()
+        assert (taken.claimed, taken.next_moment) == ([], NOW + outbox.LOCKED_WAIT)
+    assert len((await take()).claimed) == 1
+
+
+async def test_sessions(on_postgres: Database) -> None:
+    """A process that hangs in the middle of a transaction, or is cut off, does not hold its locks for ever."""
+    for name, value in (("idle_in_transaction_session_timeout", "1min"), ("application_name", "runflow-receiver")):
+        assert await on_postgres.read(scalar, f"SELECT current_setting('{name}')") == value
 
 
 async def test_one_moment(on_postgres: Database, postgres_place: str) -> None:
