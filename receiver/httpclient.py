@@ -23,7 +23,23 @@ def open_client(*, timeout: float, connections: int = MOST_CONNECTIONS) -> Async
         max_connections=min(connections, MOST_CONNECTIONS),
         max_keepalive_connections=min(connections, MOST_CONNECTIONS),
     )
-    return AsyncClient(timeout=timeout, limits=limits, follow_redirects=False, trust_env=False)
+    transport = _Transport(limits=limits, trust_env=False)
+    return AsyncClient(timeout=timeout, transport=transport, follow_redirects=False, trust_env=False)
+
+
+class _Transport(client.AsyncHTTPTransport):
+    """Raises nothing but `HTTPError` where the other side hangs up as soon as it is connected to.
+
+    uvloop has no socket any more then, and anyio (4.16) asks it for its address all the same.
+    """
+
+    async def handle_async_request(self, request: client.Request) -> Response:
+        try:
+            return await super().handle_async_request(request)
+        except AttributeError as error:
+            if error.name != "getpeername":
+                raise
+            raise ConnectError("the other side hung up at once", request=request) from error
 
 
 def why(error: Exception) -> str:

@@ -153,8 +153,10 @@ class FetchLane:
 
     async def _give_up(self, claimed: ClaimedFetch, trouble: Trouble) -> None:
         log.warning("fetch.given_up", evaluation_id=str(claimed.evaluation_id), reason=trouble)
-        now = self._database.now()
-        announce(self._bells, await self._database.write(fetches.give_up, claimed, trouble, self._routes, now))
+        released = await self._patience.wait_for(
+            lambda: self._database.write(fetches.give_up, claimed, trouble, self._routes, self._database.now())
+        )
+        announce(self._bells, released)
 
     async def _try_again(self, claimed: ClaimedFetch, answer: NoTree) -> None:
         now = self._database.now()

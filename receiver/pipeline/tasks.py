@@ -11,7 +11,7 @@ from receiver.errors import StoreUnavailable
 
 T = TypeVar("T")
 PAUSE_BETWEEN = 0.5
-CANCEL_SECONDS = 2.0
+CANCEL_SECONDS = 0.5
 """How long a task that was cancelled is waited for: a library that holds on must not hold up the stop."""
 
 log = structlog.get_logger()

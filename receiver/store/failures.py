@@ -13,7 +13,7 @@ from receiver.errors import StoreUnavailable
 # https://www.sqlite.org/rescode.html: what a full or failing disk answers.
 _SQLITE_DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT})
 _SQLITE_SCHEMA = ("no such table", "no such column", "has no column named")  # no code tells these apart
-_PRIMARY_CODE = 0xFF
+PRIMARY_CODE = 0xFF
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _POSTGRES_DISK = ("53100", "58030")
@@ -73,7 +73,7 @@ def _unavailable(error: DBAPIError) -> StoreUnavailable | None:
 
 
 def _of_sqlite(error: sqlite3.Error) -> StoreUnavailable:
-    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+    code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE
     if code in _SQLITE_DISK:
         return StoreUnavailable("disk", f"SQLite cannot write: {error}")
     if any(words in str(error) for words in _SQLITE_SCHEMA):

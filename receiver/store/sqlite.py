@@ -6,7 +6,9 @@ timer and no delay when idle. WAL and `synchronous=FULL`: a commit that returned
 
 import asyncio
 import fcntl
+import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,11 +22,12 @@ from sqlalchemy.pool import QueuePool
 from receiver.errors import PipelineTaken, SettingsError, StoreUnavailable
 from receiver.store import intake, lanes
 from receiver.store.database import Clock, Database, P, T, system_clock
-from receiver.store.failures import translated
+from receiver.store.failures import PRIMARY_CODE, translated
 
 READERS = 4
 BUSY_MILLISECONDS = 5000
 """How long to wait for another process (a command of `receiver`, a backup) that holds the file."""
+BUSY_PAUSE_SECONDS = 0.01
 
 _Work = Callable[[Connection], Any]
 
@@ -195,7 +198,8 @@ def _engine(path: str, *, connections: int, begin: str, read_only: bool) -> Engi
     def prepare(connection: Any, _record: object) -> None:
         # The driver's own transactions start at the first write, which loses updates: begin them ourselves.
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_MILLISECONDS}"):
+        _use_wal(connection)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_MILLISECONDS}"):
             connection.execute(f"PRAGMA {pragma}").close()
         if read_only:
             connection.execute("PRAGMA query_only=ON").close()
@@ -205,3 +209,17 @@ def _engine(path: str, *, connections: int, begin: str, read_only: bool) -> Engi
         conn.exec_driver_sql(begin)
 
     return engine
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Turns the file to WAL. Where others do so, or read it, at that moment, SQLite refuses without waiting: wait here."""
+    deadline = time.monotonic() + BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(BUSY_PAUSE_SECONDS)
+        else:
+            return

@@ -1,6 +1,9 @@
 """Looking into the store from outside: when everything is quiet, what is stored, and the audit."""
 
+import asyncio
 import json
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -10,19 +13,20 @@ from sqlalchemy import Connection, func, select
 from receiver.store.audit import audit
 from receiver.store.database import Database
 from receiver.store.tables import deliveries, events, fetches, verdicts
-from tests.acceptance.processes import Installation, until
+from tests.acceptance.processes import DEADLINE, Installation
 
 LookInto = Callable[[str], Database]
 """Opens the database at this address, and closes it when the test ends."""
 
 
 async def quiet(database: Database) -> None:
-    """Waits until no event, no fetch and no delivery waits or is under way."""
-
-    async def is_quiet() -> bool:
-        return await database.read(_unfinished) == 0
-
-    await until(is_quiet, "a quiet store", every=0.2)
+    """Waits until no event, no fetch and no delivery waits or is under way, for as long as they become fewer."""
+    fewest, deadline = sys.maxsize, 0.0
+    while unfinished := await database.read(_unfinished):
+        if unfinished < fewest:
+            fewest, deadline = unfinished, time.monotonic() + DEADLINE
+        assert time.monotonic() < deadline, f"{unfinished} that wait or are under way, and no fewer"
+        await asyncio.sleep(0.2)
 
 
 def _unfinished(conn: Connection) -> int:

@@ -1,6 +1,7 @@
 """Runflow's side under load: signed callbacks, each posted again and again until a 2xx, and what was acknowledged."""
 
 import asyncio
+import itertools
 import json
 import time
 from collections import Counter
@@ -18,8 +19,8 @@ from tests.acceptance.processes import DEADLINE, until
 
 ATTEMPT_SECONDS = 10.0
 """How long the sender waits for an answer."""
-WAIT = 0.1
-"""Seconds from an attempt that failed to the next."""
+LONGEST_WAIT = 1.0
+"""Seconds from an attempt that failed to the next, the first being a tenth; longer each time, but without an end."""
 
 
 class Callback:
@@ -110,8 +111,8 @@ class Load:
         self.acknowledged: dict[UUID, Callback] = {}
         self.outcomes: Counter[str] = Counter()
         """How often each status, or error, came."""
-        self.refusals: list[Answer] = []
-        """Answers that were no 2xx."""
+        self.retry_after: set[str | None] = set()
+        """What came with a 503."""
         self.slowest_refusal = 0.0
         """Seconds."""
 
@@ -161,10 +162,10 @@ class Load:
 
     async def _deliver(self, callback: Callback, caller: Caller) -> None:
         async with asyncio.timeout(DEADLINE):
-            while True:
+            for attempt in itertools.count():
                 if await self._is_taken(callback, caller):
                     break
-                await asyncio.sleep(WAIT)
+                await asyncio.sleep(min(0.1 * 2 ** min(attempt, 9), LONGEST_WAIT))
         self.acknowledged[callback.key] = callback
 
     async def _is_taken(self, callback: Callback, caller: Caller) -> bool:
@@ -177,6 +178,7 @@ class Load:
         self.outcomes[str(answer.status)] += 1
         if 200 <= answer.status < 300:
             return True
-        self.refusals.append(answer)
+        assert answer.status == 503, answer
+        self.retry_after.add(answer.headers.get("retry-after"))
         self.slowest_refusal = max(self.slowest_refusal, time.monotonic() - began)
         return False

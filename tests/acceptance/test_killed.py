@@ -12,8 +12,8 @@ from tests.acceptance.collector import Collector, check_arrived, in_file, in_str
 from tests.acceptance.load import Callback, Load
 from tests.acceptance.processes import API_KEY, SECRET, Install, Program, Report
 
-FEW_OR_MANY = [8, pytest.param(200, marks=pytest.mark.long)]
-"""How often each process is killed."""
+FEW = 8
+"""How often each process is killed where there is little time."""
 LONGEST_WAIT = 0.5
 MOMENTS = [
     f"die:{function}:{moment}"
@@ -30,7 +30,7 @@ MOMENTS = [
 """Every write of the way from the callback to the destination."""
 
 
-@pytest.mark.parametrize("kills", FEW_OR_MANY)
+@pytest.mark.parametrize("kills", [FEW, pytest.param(200, marks=pytest.mark.long)])
 async def test_one_process_on_sqlite(
     kills: int, install: Install, sqlite_address: str, look_into: LookInto, report: Report
 ) -> None:
@@ -60,7 +60,7 @@ async def test_one_process_on_sqlite(
     report(f"{kills} kills, {len(load.acknowledged)} callbacks, {dict(load.outcomes)}, {again} messages came twice")
 
 
-@pytest.mark.parametrize("kills", FEW_OR_MANY)
+@pytest.mark.parametrize("kills", [FEW, pytest.param(100, marks=pytest.mark.long)])
 async def test_three_processes_on_postgresql(
     kills: int,
     install: Install,

@@ -137,8 +137,15 @@ def test_as_json(here: Installation, world: World) -> None:
 def test_nothing_configured(fresh: Installation) -> None:
     """With nothing but a secret all that could be better is a warning, which is no failure."""
     said = fresh.run("check")
-    database = ("database", "ok", f"{fresh.url}, schema none yet: made at start")
+    database = ("database", "ok", f"{fresh.url} is not there yet: made at start")
     assert (said.status, lines_of(said)) == (0, [SETTINGS, CALLBACK_SECRET, NO_SINKS, database, NO_KEY])
+    assert not (fresh.folder / "receiver.db").exists()
+
+
+def test_an_empty_file(fresh: Installation) -> None:
+    """A file without tables is as good as none."""
+    (fresh.folder / "receiver.db").touch()
+    assert line_about(fresh.run("check"), "database") == ("ok", f"{fresh.url}, schema none yet: made at start")
 
 
 def test_a_name_that_is_likely_wrong(here: Installation) -> None:
@@ -235,10 +242,12 @@ def test_a_part_that_does_not_answer(here: Installation, monkeypatch: pytest.Mon
 
 
 def test_a_sqlite_file_that_cannot_be(here: Installation) -> None:
-    """A database that cannot be opened has failed."""
+    """A database that cannot be made, or is none, has failed."""
     said = here.run("check", DATABASE_URL=f"sqlite:///{here.folder}/none/receiver.db")
-    result, detail = line_about(said, "database")
-    assert (said.status, result, "unable to open database file" in detail) == (1, "failed", True)
+    told = f"DATABASE_URL: the folder of {here.folder}/none/receiver.db is not there or cannot be written; name one that can"
+    assert (said.status, line_about(said, "database")) == (1, ("failed", told))
+    result, detail = line_about(here.run("check", DATABASE_URL=f"sqlite:///{here.folder}"), "database")
+    assert (result, "unable to open database file" in detail) == ("failed", True)
 
 
 def test_postgresql(on_postgres: Installation) -> None:

@@ -24,7 +24,7 @@ from receiver.settings import load_settings
 from receiver.store.tables import events
 from receiver.web.hook import PATH
 from tests.cli.installation import SECRET, TOKEN, Installation, Process, Result, until
-from tests.store.places import migrate, rows
+from tests.store.places import rows
 from tests.web.receivers import callback
 from tests.web.wire import LONG
 
@@ -138,8 +138,11 @@ def test_serve(fresh: Installation, beside: Beside, arguments: list[str], number
         assert [post(address, body).status_code for _ in range(2)] == [202, 200]
         assert get(address, "/readyz").status_code == 200
         until(lambda: get(address, f"/v1/verdicts/{evaluation_id}").status_code == 200, "the verdict")
-        expected = {"tree": "unavailable", "tree_reason": "no_api_key", "revision": 1}
-        assert expected.items() <= get(address, f"/v1/verdicts/{evaluation_id}").json().items()
+        # Without a pipeline it is for a worker to say that there is no key.
+        tree = "pending" if "--no-pipeline" in arguments else "unavailable"
+        until(
+            lambda: get(address, f"/v1/verdicts/{evaluation_id}").json()["tree"] == tree, "the verdict as it should be"
+        )
 
     ended = beside.run(lambda: fresh.run(*arguments), act, number)
     assert (ended.status, ended.out) == (0, "")
@@ -196,13 +199,12 @@ def test_work_in_this_process(here: Installation, log: Log) -> None:
     assert here.run("work").status == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_process_of_its_own(fresh: Installation, number: signal.Signals) -> None:
+def test_a_process_of_its_own(fresh: Installation) -> None:
     """The whole life of a server: start, a callback, a signal, status 0, and nothing said but log lines."""
     with fresh.process("serve") as process:
         address = address_of(process)
         assert post(address, callback()[1]).status_code == 202
-        process.send(number)
+        process.send(signal.SIGTERM)
         ended = process.ended()
     assert (ended.status, ended.out) == (0, "")
     assert all(line.startswith('{"timestamp":') for line in ended.err.splitlines())
@@ -323,23 +325,6 @@ def test_postgresql_that_is_not_migrated(on_postgres: Installation, arguments: l
     said = on_postgres.run(*arguments, RECEIVER_LOG_LEVEL="warning", RUNFLOW_API_KEY="rf_live_x")
     told = "DATABASE_URL: the database is at schema none, this program needs 0001:"
     assert said == (2, "", f"{told} run `receiver db upgrade`, or set DATABASE_AUTO_UPGRADE=on\n")
-
-
-def test_work_on_postgresql(on_postgres: Installation) -> None:
-    """Any number may work on PostgreSQL."""
-    migrate(on_postgres.url)
-    one, other = on_postgres.folder / "one", on_postgres.folder / "other"
-    for folder in (one, other):
-        folder.mkdir()
-    with (
-        Installation(one, on_postgres.url).process("work") as first,
-        Installation(other, on_postgres.url).process("work") as second,
-    ):
-        for process in (first, second):
-            until(lambda: process.logged("work.started"), "a started worker")  # noqa: B023 (called at once)
-        for process in (first, second):
-            process.send(signal.SIGTERM)
-        assert [process.ended().status for process in (first, second)] == [0, 0]
 
 
 @pytest.mark.parametrize("command", ["serve", "work"])

@@ -1,5 +1,6 @@
 """What the pipeline's tests share: a clock that is set by hand, databases of their own, an offline Runflow, the log."""
 
+import shutil
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from receiver import wiring
 from receiver.offline import OfflineRunflow
+from receiver.pipeline import pipeline as pipelines
 from receiver.runflow.client import RunflowClient
 from receiver.store import schema
 from receiver.store.database import Database, open_database
@@ -20,19 +23,37 @@ from tests.pipeline.gate import Gate, gated
 from tests.pipeline.outage import Interrupted
 
 
+@pytest.fixture(autouse=True)
+def time_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, what is under way at a stop may end; a test that wants less says so."""
+    for name in ("STOP_GRACE", "LAST_WORDS", "CLOSE_SECONDS"):
+        monkeypatch.setattr(pipelines, name, DEADLINE)
+    for name in ("INTAKE_SECONDS", "CLOSE_SECONDS"):
+        monkeypatch.setattr(wiring, name, DEADLINE)
+
+
 @pytest.fixture
 def clock() -> Clock:
     """The time, which stands still until a test moves it."""
     return Clock()
 
 
+@pytest.fixture(scope="session")
+async def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file, to be copied: migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "receiver.db"
+    database = open_database(f"sqlite:///{path}")
+    await schema.upgrade(database)
+    await database.close()
+    return path
+
+
 @pytest.fixture
-async def database(tmp_path: Path, clock: Clock) -> AsyncIterator[Interrupted]:
-    """A migrated SQLite database that can be made to go away."""
-    interrupted = Interrupted(str(tmp_path / "receiver.db"), clock)
-    await schema.upgrade(interrupted)
-    yield interrupted
-    await interrupted.close()
+async def database(migrated: Path, tmp_path: Path, clock: Clock) -> AsyncIterator[Interrupted]:
+    """A SQLite database that can be made to go away."""
+    database = Interrupted(str(shutil.copy(migrated, tmp_path)), clock)
+    yield database
+    await database.close()
 
 
 @pytest.fixture

@@ -120,6 +120,18 @@ async def test_failures_come_again_at_growing_distances(desk: Desk, lane: FetchL
         clock.moment = fetch.due_at
 
 
+async def test_odd_fields_of_a_tree_are_told(desk: Desk, lane: FetchLane, logged: list[EventDict]) -> None:
+    """They are named in the log, and the rest of the tree is used."""
+    desk.runflow.faults.garbage = Garbage(body='{"status_code":"completed","overall_passed":true,"judges":7}')
+    [key] = desk.add()
+    await desk.arrive(key)
+    await step(lane)
+    verdict = await desk.verdict(key)
+    assert (verdict.tree, verdict.overall_passed, verdict.judges) == ("complete", True, [])
+    [odd] = [entry for entry in logged if entry["event"] == "fetch.odd"]
+    assert (odd["evaluation_id"], odd["oddities"]) == (str(key), ["judges is not readable"])
+
+
 async def test_an_answer_that_never_comes_is_given_up(desk: Desk, database: Interrupted) -> None:
     """A GET that hangs ends by itself, and is tried again like any failure."""
     client = client_of(desk.runflow, timeout=0.05)

@@ -221,8 +221,11 @@ async def test_a_key_that_may_not_even_read_narrowly_pauses(desk: Desk, lane: Fe
     state = await desk.lane(lanes.FETCH)
     assert (state.failures, state.reason) == (1, "key_refused: 403 PERMISSION_DENIED")
     assert {(await desk.fetch(key)).attempts for key in keys} == {0}
+    await after_the_pause(desk, clock)
+    await step(lane)
+    assert (await desk.lane(lanes.FETCH)).failures == 2
     desk.runflow.faults.embeds_refused = None
-    clock.advance(LONGEST_PAUSE)
+    await after_the_pause(desk, clock)
     for _ in keys:
         await step(lane)
     assert await complete(desk) == 2

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from structlog.typing import EventDict
 
-from receiver import wiring
 from receiver.errors import SettingsError
 from receiver.offline import OfflineRunflow
 from receiver.pipeline import pipeline as pipelines
@@ -22,13 +21,6 @@ from tests.pipeline.serving import SECRET, TOKEN, Asked, arrived, asked, file_si
 NEW_SECRET = "whsec_after_the_reload"
 NEW_TOKEN = "another-token-of-the-service-tests"
 REDIS_SINK = '[[sinks]]\nname = "stream"\ntype = "redis"\nurl = "redis://127.0.0.1:6379/0"\nstream = "verdicts"\n'
-
-
-@pytest.fixture(autouse=True)
-def time_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow machine has time to end what is under way, and to close."""
-    monkeypatch.setattr(wiring, "CLOSE_SECONDS", DEADLINE)
-    monkeypatch.setattr(pipelines, "STOP_GRACE", DEADLINE)
 
 
 def settings(folder: Path, *sinks: str, **environ: str) -> Settings:

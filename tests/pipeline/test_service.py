@@ -12,6 +12,7 @@ from structlog.typing import EventDict
 from receiver import wiring
 from receiver.errors import PipelineTaken, SchemaError, SettingsError
 from receiver.offline import OfflineRunflow
+from receiver.pipeline import pipeline as pipelines
 from receiver.store import schema
 from receiver.store.database import open_database
 from receiver.wiring import Service, open_service
@@ -23,9 +24,8 @@ from tests.pipeline.serving import Asked, arrived, asked, execute, file_sink, se
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database that is away is looked for often, and a slow machine has time to close."""
+    """A database that is away is looked for often."""
     monkeypatch.setattr(wiring, "DATABASE_RETRY_SECONDS", 0.02)
-    monkeypatch.setattr(wiring, "CLOSE_SECONDS", DEADLINE)
 
 
 @pytest.fixture
@@ -124,6 +124,8 @@ async def test_it_ends_though_its_database_is_silent(
     forwarder: Forwarder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[EventDict]
 ) -> None:
     """A database that takes connections and answers nothing does not keep a process alive."""
+    for module, name in ((pipelines, "STOP_GRACE"), (pipelines, "LAST_WORDS"), (wiring, "INTAKE_SECONDS")):
+        monkeypatch.setattr(module, name, 0.1)
     monkeypatch.setattr(wiring, "CLOSE_SECONDS", 1.0)
     await forwarder.open()
     service = Service(settings_for(tmp_path, forwarder.address), runs_pipeline=True)

@@ -29,16 +29,9 @@ Gated = tuple[Gate, RunflowClient]
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time enough at a stop for whatever a test lets end."""
-    monkeypatch.setattr(pipelines, "STOP_GRACE", DEADLINE)
-
-
-@pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """No time for what is under way, and enough to give it back."""
     monkeypatch.setattr(pipelines, "STOP_GRACE", 0.05)
-    monkeypatch.setattr(pipelines, "LAST_WORDS", DEADLINE)
 
 
 async def stopped(pipeline: Pipeline | StageOnly) -> None:
@@ -53,7 +46,6 @@ async def the_next_try_waits(database: Interrupted) -> None:
     await until(lambda: database.waiting >= 1)
 
 
-@pytest.mark.usefixtures("patient")
 async def test_what_ends_in_time_is_acknowledged(desk: Desk, gate: Gated) -> None:
     """A send and a fetch that end within the grace are written back; nothing new is claimed; all is closed."""
     api, client = gate
@@ -130,11 +122,8 @@ async def test_why_there_is_no_tree_outlasts_a_stop(
     assert Verdict.model_validate_json(document).tree_reason == "server_error"
 
 
-async def test_a_stop_during_a_step_leaves_nothing_leased(
-    desk: Desk, database: Interrupted, gate: Gated, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stop_during_a_step_leaves_nothing_leased(desk: Desk, database: Interrupted, gate: Gated) -> None:
     """A claim that is under way when the stop comes is waited for, and what it claimed ends or is given back."""
-    monkeypatch.setattr(pipelines, "STOP_GRACE", DEADLINE)
     api, client = gate
     sink = RecordingSink()
     pipeline = Pipeline(database, desk.bells, plan_for(client, [plan_of(sink)]))

@@ -278,6 +278,18 @@ async def test_busy_for_long(sqlite_place: str, monkeypatch: pytest.MonkeyPatch)
         assert await database.accept([arrival(1)]) == [Taken.NEW]
 
 
+async def test_busy_while_it_is_new(tmp_path: Path) -> None:
+    """A new file that another process is just writing to is waited for too, though SQLite itself does not wait there."""
+    path = tmp_path / "new.db"
+    async with opened(f"sqlite:///{path}") as database:
+        with holding(path) as other:
+            read = asyncio.create_task(database.read(scalar, "PRAGMA journal_mode"))
+            write = asyncio.create_task(database.write(scalar, "PRAGMA journal_mode"))
+            await asyncio.wait([read, write], timeout=0.3)  # it would have failed at once
+            await asyncio.to_thread(other.execute, "COMMIT")
+        assert [await read, await write] == ["wal", "wal"]
+
+
 async def test_nobody_to_ring(on_sqlite: Database) -> None:
     """There is one process, so ringing tells nobody and listening returns at once."""
     assert on_sqlite.hears_others is False
