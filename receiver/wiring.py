@@ -110,6 +110,7 @@ class Service:
         self._reloading = asyncio.Lock()
         self._is_prepared = False
         self._is_stopping = False
+        self._winding_down: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Starts, or, while the database is away or slow, goes on trying in the background and answers 503 meanwhile.
@@ -193,12 +194,21 @@ class Service:
         with suppress(StoreUnavailable):  # then it waits
             await self.database.write(lanes.probe_now, None, self.database.now())
 
-    async def stop(self) -> None:
-        """In order: take in no more, let what is under way end or give it back, close the database."""
+    async def wind_down(self) -> None:
+        """Takes in no more, and lets what is under way end or gives it back. What is stored can still be read."""
+        if self._winding_down is None:
+            self._winding_down = asyncio.create_task(self._wind_down())
+        await asyncio.shield(self._winding_down)
+
+    async def _wind_down(self) -> None:
         self._is_stopping = True
         await _ended(self._preparing)
         # Both at once: a database that hangs would hold up one after the other.
         await asyncio.gather(_at_most(INTAKE_SECONDS, self.intake.stop()), self._stop_pipeline())
+
+    async def stop(self) -> None:
+        """Winds down and closes the database."""
+        await self.wind_down()
         await _at_most(CLOSE_SECONDS, self._close())
 
     async def _stop_pipeline(self) -> None:

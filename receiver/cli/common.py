@@ -23,7 +23,7 @@ WRONG_USE = 2
 NO_SUCCESS = 1
 
 
-class _Utf8(click.ParamType):
+class _Utf8(click.ParamType[str]):
     """Text. An argument's bytes may be anything, and what is no UTF-8 can be in no database."""
 
     name = "text"

@@ -21,8 +21,8 @@ from receiver.errors import SettingsError
 from receiver.settings import Settings
 from receiver.wiring import Service, started
 
-HTTP_GRACE_SECONDS = 1
-"""For requests under way at a stop. A callback whose answer does not come in that time is posted again."""
+HTTP_GRACE_SECONDS = 5
+"""How long requests under way may take to end at a stop: longer than a callback waits for the database (LONGEST_WAIT)."""
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep idle connections (nginx: 60), so that it is never this side that closes one in use."""
 BACKLOG = 2048
@@ -81,7 +81,7 @@ async def _serve(settings: Settings, *, runs_pipeline: bool) -> None:
             log.info("serve.started", address=address_of(listener), database=settings.database_shown)
             await asyncio.wait([serving, asyncio.create_task(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
             server.should_exit = True
-            await serving
+            await asyncio.gather(serving, service.wind_down())
     log.info("serve.stopped")
 
 

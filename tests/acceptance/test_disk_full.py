@@ -36,28 +36,52 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 async def test_no_room_on_the_device(small_disk: Path, install: Install, look_into: LookInto, report: Report) -> None:
     """ENOSPC, for real: a file fills the disk that the database is on."""
     filler = small_disk / "filler"
+    await _is_survived(
+        small_disk / "receiver.db",
+        lambda _: _fill(filler),
+        lambda _: filler.unlink(),
+        install,
+        look_into,
+        report,
+    )
 
-    def fill(_: Server) -> None:
-        with filler.open("wb", buffering=0) as file, suppress(OSError):
-            while True:
-                file.write(bytes(4096))
 
-    await _is_survived(small_disk / "receiver.db", fill, lambda _: filler.unlink(), install, look_into, report)
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_started_without_room(is_new: bool, small_disk: Path, install: Install) -> None:
+    """A receiver that starts on a full disk, with a database there or none yet, waits for room."""
+    filler = small_disk / "filler"
+    place = install("", DATABASE_URL=f"sqlite:///{small_disk / 'receiver.db'}")
+    if not is_new:
+        (await place.serve(forked=True)).kill()
+    _fill(filler)
+    server = await place.serve(forked=True)
+    await server.says_it_is(503, "disk")
+    filler.unlink()
+    await server.says_it_is(200, None)
+    await server.stop()
 
 
 async def test_files_may_not_grow(tmp_path: Path, install: Install, look_into: LookInto, report: Report) -> None:
     """The same where the process may write no file beyond a size, as under a quota."""
     database = tmp_path / "receiver.db"
 
-    def limit(server: Server) -> None:
-        largest = max(path.stat().st_size for path in tmp_path.glob("receiver.db*"))
-        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
+    def limit(server: Server, largest: int | None) -> None:
+        _, highest = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (largest or highest, highest))
 
-    def lift(server: Server) -> None:
-        no_limit = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, no_limit)
+    def fill(server: Server) -> None:
+        limit(server, max(path.stat().st_size for path in tmp_path.glob("receiver.db*")))
 
-    await _is_survived(database, limit, lift, install, look_into, report)
+    def make_room(server: Server) -> None:
+        limit(server, None)
+
+    await _is_survived(database, fill, make_room, install, look_into, report)
+
+
+def _fill(filler: Path) -> None:
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
 
 
 async def _is_survived(

@@ -28,6 +28,13 @@ async def test_idle(number: signal.Signals, install: Install, sqlite_address: st
     report(f"{await server.stop(number):.2f} s")
 
 
+async def test_idle_worker(install: Install, postgres_address: str, report: Report) -> None:
+    """So does a `work`."""
+    place = install("", DATABASE_URL=postgres_address, DATABASE_AUTO_UPGRADE="on")
+    worker = await place.work()
+    report(f"{await worker.stop():.2f} s")
+
+
 async def test_work_under_way_ends(address: str, install: Install, look_into: LookInto, report: Report) -> None:
     """Fetches and sends that take a moment are finished and written back, so that nothing is sent twice afterwards."""
     async with OfflineRunflow(secret=SECRET, api_key=API_KEY) as runflow, Collector() as collector:

@@ -1,14 +1,18 @@
 """`receiver audit`: the books, in words and as JSON, and the exit status that says whether they add up."""
 
-from sqlalchemy import delete, update
+from sqlalchemy import Connection, Delete, Update, delete, update
 
 from receiver.core.routing import Route
 from receiver.store import lanes
 from receiver.store.intake import EventArrival, OtherArrival, accept
-from receiver.store.tables import deliveries, fetches, verdicts
+from receiver.store.tables import deliveries, events, fetches, verdicts
 from tests.cli.installation import Installation
 from tests.web.receivers import callback
 from tests.web.seeds import NOON, key, stored, verdict
+
+
+def execute(conn: Connection, statement: Update | Delete) -> None:
+    conn.execute(statement)
 
 
 def put_event(here: Installation, number: int) -> None:
@@ -40,9 +44,7 @@ def test_all_adds_up(here: Installation) -> None:
     put_verdicts(here, 1, 2)
     put_event(here, 3)
     here.write(accept, [OtherArrival("quarantined", None, "by the test", b"x", "blue", None, NOON)])
-    here.write(
-        lambda conn: conn.execute(update(deliveries).where(deliveries.c.sink == "a").values(state="delivered")).close()
-    )
+    here.write(execute, update(deliveries).where(deliveries.c.sink == "a").values(state="delivered"))
     said = here.run("audit")
     assert (said.status, said.err) == (0, "")
     assert [" ".join(line.split()) for line in said.lines] == [
@@ -58,9 +60,7 @@ def test_exceptions(here: Installation) -> None:
     """What will not go on by itself is listed even where the sums are right: dead letters, a sink that is gone, a pause."""
     configure(here, "a")
     put_verdicts(here, 1)
-    here.write(
-        lambda conn: conn.execute(update(deliveries).where(deliveries.c.sink == "a").values(state="dead")).close()
-    )
+    here.write(execute, update(deliveries).where(deliveries.c.sink == "a").values(state="dead"))
     here.write(lanes.pause, lanes.sink_lane("a"), until=NOON, reason="answered 401\x1b[2J", now=NOON)
     said = here.run("audit")
     assert said.status == 0
@@ -75,7 +75,7 @@ def test_a_delivery_that_was_lost(here: Installation) -> None:
     """A revision that was due and has no delivery must be named, and end with status 1."""
     configure(here, "a", "b")
     put_verdicts(here, 1)
-    here.write(lambda conn: conn.execute(delete(deliveries).where(deliveries.c.sink == "b")).close())
+    here.write(execute, delete(deliveries).where(deliveries.c.sink == "b"))
     said = here.run("audit")
     assert said.status == 1
     assert [" ".join(line.split()) for line in said.lines if line.startswith("b ")] == ["b 1 0 0 0 0 0 no"]
@@ -85,10 +85,8 @@ def test_a_delivery_that_was_lost(here: Installation) -> None:
 def test_an_event_that_was_lost(here: Installation) -> None:
     """An event with neither a verdict nor a fetch must be named, and end with status 1."""
     put_verdicts(here, 1)
-    here.write(lambda conn: [conn.execute(delete(table)).close() for table in (deliveries, fetches, verdicts)])
-    from receiver.store.tables import events
-
-    here.write(lambda conn: conn.execute(update(events).values(waiting=False)).close())
+    for statement in (delete(deliveries), delete(fetches), delete(verdicts), update(events).values(waiting=False)):
+        here.write(execute, statement)
     said = here.run("audit")
     assert said.status == 1
     assert said.lines[0] == ("1 events of 1 evaluations = 0 verdicts + 0 waiting for their fetch   DOES NOT ADD UP")
@@ -105,6 +103,6 @@ def test_as_json(here: Installation) -> None:
         "sink": "a", "due": 1, "adds_up": True,
         "by_state": {"pending": 1, "leased": 0, "delivered": 0, "dead": 0, "discarded": 0},
     }  # fmt: skip
-    here.write(lambda conn: conn.execute(delete(deliveries)).close())
+    here.write(execute, delete(deliveries))
     lost = here.run("audit", "--json")
     assert (lost.status, lost.json["adds_up"], len(lost.json["exceptions"])) == (1, False, 2)

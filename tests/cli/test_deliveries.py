@@ -70,7 +70,8 @@ def test_list_as_json(full: Installation) -> None:
     [item] = said.json["items"]
     expected = {
         "sink": "a", "state": "delivered", "evaluation_id": str(key(3)), "revision": 1, "attempts": 3, "due_at": None,
-        "ended_at": "2026-11-25T12:00:00Z", "remote_id": "1-0", "last_error": None, "replay_id": "", "created_at": "2026-11-25T12:00:00Z",
+        "ended_at": "2026-11-25T12:00:00Z", "remote_id": "1-0", "last_error": None, "replay_id": "",
+        "created_at": "2026-11-25T12:00:00Z",
     }  # fmt: skip
     assert item == expected | {"id": item["id"]}
 

@@ -34,7 +34,7 @@ def states(here: Installation) -> dict[bytes, tuple[str, str]]:
 
 
 def test_list(here: Installation) -> None:
-    """What was not understood: short id, when, why, size, repeats, request id. Other kinds of event have a list of their own."""
+    """What was not understood: short id, when, why, size, repeats, request id. Other events have a list of their own."""
     garbage, other = put(here, GARBAGE, times=3), put(here, OTHER, "ignored")
     said = here.run("quarantine", "list")
     assert (said.status, said.err) == (0, "")

@@ -34,7 +34,8 @@ def test_list(some: Installation) -> None:
     assert (said.status, said.err) == (0, "")
     header, *rows = [line.split() for line in said.lines]
     assert header == [
-        "received_at", "evaluation_id", "status", "overall_passed", "weighted_pass_rate", "task_type", "client_ref", "tree", "revision",
+        "received_at", "evaluation_id", "status", "overall_passed", "weighted_pass_rate", "task_type", "client_ref",
+        "tree", "revision",
     ]  # fmt: skip
     assert rows == [
         ["2026-11-25", "12:03:00", str(key(3)), "failed", "–", "–", "–", "–", "pending", "0"],
@@ -119,7 +120,9 @@ def test_wrong_use(here: Installation, arguments: list[str]) -> None:
 def whole(number: int, text: str) -> Verdict:
     """A verdict with one text in every place that has one."""
     parts: dict[str, Any] = {
-        "judges": [Judge(name=text, reasoning=text, evidence=[text], passed=False, sub_point_results={text: [text, {"x": text}]})],
+        "judges": [
+            Judge(name=text, reasoning=text, evidence=[text], passed=False, sub_point_results={text: [text, {"x": text}]})
+        ],
         "issues": [{"judge": text, "category": text, "detail": text}],
         "gate_failures": [{"module": text, "reason": text}],
         "action": {"primary_action": text, "improved_prompt": text},
@@ -139,7 +142,8 @@ def test_show(here: Installation) -> None:
     body = "\n".join(said.lines)
     for expected in (
         "├── overall_passed: no", "├── weighted_pass_rate: 0.25", "├── received_at: 2026-11-25 12:01:00",
-        "├── top_issues\n│   ├── 1: six fingers\n│   └── 2: six fingers", "├── judges\n│   └── 1 six fingers\n│       ├── passed: no",
+        "├── top_issues\n│   ├── 1: six fingers\n│   └── 2: six fingers",
+        "├── judges\n│   └── 1 six fingers\n│       ├── passed: no",
         "│       ├── reasoning: six fingers", "├── action\n│   ├── primary_action: six fingers", "└── revision: 1",
     ):  # fmt: skip
         assert expected in body, expected

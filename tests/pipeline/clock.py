@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
-DEADLINE = 60.0
+DEADLINE = 120.0
 """Seconds until a wait is given up. Far more than anything needs, so that a slow machine fails no test."""
 
 

@@ -25,10 +25,13 @@ from tests.pipeline.outage import Interrupted
 
 @pytest.fixture(autouse=True)
 def time_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine, what is under way at a stop may end; a test that wants less says so."""
+    """However slow the machine, it is waited for at the start, and what is under way at a stop may end.
+
+    A test that wants less says so.
+    """
     for name in ("STOP_GRACE", "LAST_WORDS", "CLOSE_SECONDS"):
         monkeypatch.setattr(pipelines, name, DEADLINE)
-    for name in ("INTAKE_SECONDS", "CLOSE_SECONDS"):
+    for name in ("PREPARE_SECONDS", "INTAKE_SECONDS", "CLOSE_SECONDS"):
         monkeypatch.setattr(wiring, name, DEADLINE)
 
 

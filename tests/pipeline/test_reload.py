@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from receiver.offline import OfflineRunflow
 from receiver.pipeline import pipeline as pipelines
 from receiver.pipeline.pipeline import Pipeline
 from receiver.settings import Settings
+from receiver.store import lanes
 from receiver.wiring import Service
 from tests.pipeline.clock import DEADLINE, until, until_awaited
 from tests.pipeline.desk import KEY, living
@@ -70,6 +72,20 @@ async def test_a_key_that_comes_is_used(client: Asked, tmp_path: Path, runflow: 
     await until(lambda: arrived("first", tmp_path) == [alone, fetched])
     assert len(runflow.requests) == 1
     assert len(await living(client.service.database)) == 1
+
+
+async def test_what_is_paused_is_tried_at_once(client: Asked, tmp_path: Path, runflow: OfflineRunflow) -> None:
+    """A lane that is paused for long because a key was refused does not wait on when a new key has come."""
+    database = client.service.database
+    with_key = {"RUNFLOW_API_URL": runflow.url, "RUNFLOW_API_KEY": KEY}
+    await client.service.reload(settings(tmp_path, "first", **(with_key | {"RUNFLOW_API_KEY": "rf_live_wrong"})))
+    now = database.now()
+    tomorrow = now + timedelta(days=1)
+    await database.write(lanes.pause, lanes.FETCH, until=tomorrow, reason="key_refused: 401", now=now)
+    _, message = await post_one(client, runflow)
+    await client.service.reload(settings(tmp_path, "first", **with_key))
+    await until(lambda: arrived("first", tmp_path) == [message])
+    assert (await database.read(lanes.state, lanes.FETCH)).failures == 0
 
 
 async def test_a_sink_that_cannot_be_opened_leaves_all_as_it_was(

@@ -14,7 +14,7 @@ from receiver.errors import PipelineTaken, SchemaError, SettingsError
 from receiver.offline import OfflineRunflow
 from receiver.pipeline import pipeline as pipelines
 from receiver.store import schema
-from receiver.store.database import open_database
+from receiver.store.database import Database, open_database
 from receiver.wiring import Service, open_service
 from tests.pipeline.clock import DEADLINE, Clock, until, until_awaited
 from tests.pipeline.desk import KEY, Desk, leased, living
@@ -83,24 +83,39 @@ async def test_a_database_that_comes_late(
         await until_awaited(partial(is_taken, client, runflow.callback_body(key)))
         await until(lambda: arrived("log", tmp_path) == [f"{key}:evaluation.completed:1"])
     events = [entry["event"] for entry in logged]
-    assert (events.count("database.unavailable"), events.count("database.back")) == (1, 1)
+    assert "database.unavailable" in events
+    assert events.count("database.back") == 1
 
 
 @pytest.mark.postgres
 async def test_a_database_that_comes_late_and_is_not_migrated(
-    postgres_address: str, forwarder: Forwarder, tmp_path: Path, logged: list[EventDict]
+    postgres_address: str,
+    forwarder: Forwarder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: list[EventDict],
 ) -> None:
-    """Then it says `schema` until somebody migrates it, tells the log once, and goes on by itself."""
+    """Then it says `schema` until somebody migrates it, does not tell the log at each try, and goes on by itself."""
+    require = schema.require_current
+    tries = 0
+
+    async def counted(database: Database) -> None:
+        nonlocal tries
+        tries += 1
+        await require(database)
+
+    monkeypatch.setattr(schema, "require_current", counted)
     there = open_database(postgres_address)
     await there.write(execute, "ALTER TABLE alembic_version RENAME TO set_aside_version")
     async with open_service(settings_for(tmp_path, forwarder.address)) as service, asked(service) as client:
         await forwarder.open()
         await until_awaited(lambda: says(client, "schema"))
-        await until_awaited(lambda: says(client, "schema"))
+        before = tries
+        await until(lambda: tries > before + 10)
         await there.write(execute, "ALTER TABLE set_aside_version RENAME TO alembic_version")
         await until_awaited(lambda: says(client, "ready"))
     await there.close()
-    assert len([entry for entry in logged if entry["event"] == "database.schema"]) == 1
+    assert 1 <= len([entry for entry in logged if entry["event"] == "database.schema"]) < 5
 
 
 @pytest.mark.postgres

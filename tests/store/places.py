@@ -21,7 +21,7 @@ from receiver.store import schema
 from receiver.store.database import Database, open_database
 from receiver.store.tables import metadata
 
-LONG = 60.0
+LONG = 120.0
 """Seconds that a test waits for what must come; it is never reached but on failure."""
 
 

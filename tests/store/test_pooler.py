@@ -13,7 +13,7 @@ from receiver.store.outbox import Settled
 from receiver.store.tables import deliveries
 from tests.store.bouncer import bouncer
 from tests.store.building import NOW, accepted, arrival, key, other, released, taken
-from tests.store.places import all_of, new_postgres_database, opened, rows, scalar
+from tests.store.places import LONG, all_of, new_postgres_database, opened, rows, scalar
 
 pytestmark = pytest.mark.postgres
 
@@ -64,5 +64,5 @@ async def test_polls(pooled: Database) -> None:
     """LISTEN cannot work there: nothing is heard, ringing does nothing, listening returns."""
     assert pooled.hears_others is False
     await pooled.ring("events")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LONG):
         await pooled.listen(pytest.fail)

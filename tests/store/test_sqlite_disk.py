@@ -13,7 +13,7 @@ from receiver.store.intake import Taken
 from receiver.store.tables import events
 from receiver.store.tables import lanes as lanes_table
 from tests.store.building import NOW, arrival, key
-from tests.store.places import opened, python, rows, scalar, sql
+from tests.store.places import LONG, opened, python, rows, scalar, sql
 
 BIG = "x" * 200_000
 
@@ -60,7 +60,7 @@ async def test_full_for_a_group(on_sqlite: Database, before: int) -> None:
 
     def hold(_conn: Connection) -> None:
         loop.call_soon_threadsafe(reached.set)
-        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(60)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(LONG)
 
     holder = asyncio.create_task(on_sqlite.write(hold))
     await reached.wait()
