@@ -1,7 +1,6 @@
 """Delivering to one sink: claim, send, write back. Each sink has a lane of its own, so none can hold up another."""
 
 import asyncio
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +11,7 @@ from aiolimiter import AsyncLimiter
 from receiver.core.envelope import Message
 from receiver.core.retry import backoff
 from receiver.pipeline.batcher import Batcher
-from receiver.pipeline.pace import allowed
+from receiver.pipeline.pace import allowed, chance
 from receiver.pipeline.pause import Pause
 from receiver.pipeline.station import Bells
 from receiver.pipeline.tasks import Patience, Tasks
@@ -149,7 +148,7 @@ class SinkLane:
             case Down(reason):
                 return Settled(claimed.id, claimed.claim, "pending", now, error=reason, uncounted=True)
             case Again(reason, after):
-                wait = backoff(claimed.attempts, first=FIRST_WAIT, longest=LONGEST_WAIT, spread=random.random())  # noqa: S311
+                wait = backoff(claimed.attempts, first=FIRST_WAIT, longest=LONGEST_WAIT, spread=chance())
                 due_at = now + max(wait, _asked(after))
                 if now - claimed.started_at >= self._plan.dead_after:
                     return self._dead(claimed, f"given up after {self._plan.dead_after}: {reason}", now)
@@ -176,7 +175,7 @@ def _asked(seconds: float | None) -> timedelta:
 
 
 def _pause_of(failures: int) -> timedelta:
-    return backoff(failures, first=FIRST_WAIT, longest=LONGEST_PAUSE, spread=random.random())  # noqa: S311
+    return backoff(failures, first=FIRST_WAIT, longest=LONGEST_PAUSE, spread=chance())
 
 
 def _limiter(rate: float) -> AsyncLimiter:

@@ -1,7 +1,6 @@
 """The fetch lane: one GET for each evaluation, at a bounded pace, with one policy for all that can go wrong."""
 
 import asyncio
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +14,7 @@ from receiver.core.retry import backoff
 from receiver.core.routing import Route
 from receiver.core.verdict import from_tree
 from receiver.pipeline.batcher import Batcher
-from receiver.pipeline.pace import allowed
+from receiver.pipeline.pace import allowed, chance
 from receiver.pipeline.pause import Pause
 from receiver.pipeline.stage import announce
 from receiver.pipeline.station import FETCHES, Bells
@@ -160,8 +159,9 @@ class FetchLane:
 
     async def _try_again(self, claimed: ClaimedFetch, answer: NoTree) -> None:
         now = self._database.now()
-        spread = random.random()  # noqa: S311 (spreads load, guards nothing)
-        due_at = next_try(answer.trouble, claimed.attempts, claimed.started_at, now, after=answer.after, spread=spread)
+        due_at = next_try(
+            answer.trouble, claimed.attempts, claimed.started_at, now, after=answer.after, spread=chance()
+        )
         if due_at is None:
             await self._give_up(claimed, answer.trouble)
             return
@@ -191,7 +191,7 @@ class FetchLane:
 def _pause_of(failures: int, after: timedelta | None) -> timedelta:
     if after is not None:
         return max(after, SHORTEST_PAUSE)
-    return backoff(failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE, spread=random.random())  # noqa: S311
+    return backoff(failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE, spread=chance())
 
 
 def _is_lanes_own(answer: FetchAnswer) -> bool:

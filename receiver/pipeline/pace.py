@@ -1,6 +1,7 @@
-"""How many of something may be begun now, at a given rate."""
+"""Pace: how many of something may be begun now, at a given rate; and chance, so that not all come back at once."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import NamedTuple
@@ -46,3 +47,8 @@ async def permitted(limiter: AsyncLimiter, most: int) -> int:
         await limiter.acquire()
         count += 1
     return count
+
+
+def chance() -> float:
+    """A random number from 0 to 1 to spread waits with."""
+    return random.random()  # noqa: S311 (it guards nothing)
