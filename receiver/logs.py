@@ -32,7 +32,7 @@ _ALWAYS_HIDDEN = (r"whsec_[A-Za-z0-9+/=_.-]+", r"(?<![0-9a-fA-F])[0-9a-fA-F]{64}
 _PREFIX = b"whsec_"
 _DIGEST = b"x" * 64
 _HEX_AS_X = bytes(ord("x") if chr(code) in string.hexdigits else ord(" ") for code in range(256))
-_TALKATIVE = ("uvicorn", "alembic")
+_TALKATIVE = ("uvicorn",)
 """Loggers of the standard library that follow our level. The others tell their warnings only: at `info` httpx logs whole
 addresses, and at `debug` there are headers and bodies."""
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}

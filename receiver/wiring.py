@@ -134,7 +134,10 @@ class Service:
 
     async def _prepare(self, is_alone: bool) -> None:
         if self._settings.migrates_at_start:
-            await schema.upgrade(self.database)
+            before = await self.database.read(schema.schema_state)
+            state = await schema.upgrade(self.database)
+            if state != before:
+                log.info("database.migrated", before=before.current, schema=state.current)
         await schema.require_current(self.database)
         if is_alone:
             await self.database.write(lanes.free_all_leases, self.database.now())
