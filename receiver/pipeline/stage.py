@@ -19,6 +19,9 @@ from receiver.store.results import Released
 BATCH = 200
 BATCH_WHEN_BUSY = 25
 """While callbacks come, whatever stands in their way must be short: on SQLite they wait for it."""
+SHARE_OF_OTHERS = 9
+"""How many times as long as a batch took the stage leaves to callbacks that keep coming; 1 once it is `LONGEST_LAG` behind."""
+LONGEST_LAG = timedelta(seconds=10)
 LONGEST_PAUSE = 1.0
 SAMPLE = "sample"
 
@@ -32,28 +35,35 @@ class Stage:
         self._database = database
         self._bells = bells
         self._hold = hold
+        self._limit = BATCH
+        self._rings = 0
 
     async def step(self) -> datetime | None:
         """All that waits, batch by batch.
 
         Seeing to an event costs more than twice what taking it in does, and it can wait. So while callbacks keep coming to this
-        process, nine tenths of the time are left to them.
+        process they have nine tenths of the time: a burst of seconds is taken in first. A longer one has half.
         """
-        limit = BATCH
         while True:
-            rings, began = self._bells.rings[EVENTS], time.monotonic()
-            now = self._database.now()
+            limit, began, now = self._limit, time.monotonic(), self._database.now()
             staged = await self._database.write(staging.stage, partial(self._plan, now), limit=limit, now=now)
             if staged:
                 self._bells.ring(FETCHES)
             for each in staged:
                 _tell(each)
-            is_busy = self._bells.rings[EVENTS] != rings
+            is_busy = self._callbacks_keep_coming()
+            self._limit = BATCH_WHEN_BUSY if is_busy else BATCH
             if is_busy:
-                await asyncio.sleep(min(9 * (time.monotonic() - began), LONGEST_PAUSE))
+                is_late = any(now - each.event.received_at > LONGEST_LAG for each in staged)
+                pause = (time.monotonic() - began) * (1 if is_late else SHARE_OF_OTHERS)
+                await asyncio.sleep(min(pause, LONGEST_PAUSE))
             if len(staged) < limit:
                 return None
-            limit = BATCH_WHEN_BUSY if is_busy else BATCH
+
+    def _callbacks_keep_coming(self) -> bool:
+        """Whether any was stored since this was asked last."""
+        before, self._rings = self._rings, self._bells.rings[EVENTS]
+        return self._rings != before
 
     def _plan(self, now: datetime, event: staging.WaitingEvent) -> staging.Staged:
         callback, oddities = read_callback(event.body, event.event)
