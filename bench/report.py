@@ -124,6 +124,7 @@ def _rates(report: Report) -> str:
         "what",
         "callbacks/s",
         "of an empty route",
+        "the same by CPU",
         "server CPU, µs each",
         "p50, p99 ms",
         "memory, MB",
@@ -136,11 +137,12 @@ def _rate_row(report: Report, name: str) -> list[str]:
     def of(pick: Callable[[Measured], float]) -> Spread:
         return spread([pick(each[name]) for each in report.rounds])
 
-    ratios = spread([each[name].outcome.per_second / each["empty"].outcome.per_second for each in report.rounds])
+    pairs = [(each[name].outcome, each["empty"].outcome) for each in report.rounds]
     return [
         _TITLES[name],
         of(lambda each: each.outcome.per_second).shown(0),
-        ratios.shown(2),
+        spread([this.per_second / empty.per_second for this, empty in pairs]).shown(2),
+        spread([empty.server_cpu_us / this.server_cpu_us for this, empty in pairs]).shown(2),
         of(lambda each: each.outcome.server_cpu_us).shown(0),
         f"{of(lambda each: each.outcome.p50).middle:.1f}, {of(lambda each: each.outcome.p99).middle:.1f}",
         f"{of(lambda each: each.resident_mb).high:.0f}",

@@ -148,6 +148,7 @@ class _Handler(logging.Handler):
 
 _STREAM = _Stream()
 _RENDERER = _Renderer()
+_PROCESSORS: Final = [_RENDERER]
 _LINES = structlog.BytesLogger(cast("BinaryIO", _STREAM))
 _HANDLER = _Handler()
 
@@ -169,7 +170,7 @@ def configure(level: str = "info", form: Format | None = None, stream: IO[Any] |
     )
     structlog.configure(
         # All that can change is inside these, so that a logger may keep them.
-        processors=[_RENDERER],
+        processors=_PROCESSORS,
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         context_class=dict,
         logger_factory=lambda *_: _LINES,

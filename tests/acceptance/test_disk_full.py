@@ -99,7 +99,7 @@ async def _is_survived(
             RUNFLOW_API_URL=runflow.url,
             RUNFLOW_API_KEY=API_KEY,
         )
-        server = await place.serve()
+        server = await place.serve(forked=True)
         load = Load(server.address)
         async with load.going_on(lambda: Callback(runflow)):
             await load.taken(20)

@@ -27,7 +27,7 @@ async def test_destinations_go_and_come_back(
                 RUNFLOW_API_URL=runflow.url,
                 RUNFLOW_API_KEY=API_KEY,
             )
-            server = await place.serve()
+            server = await place.serve(forked=True)
             load = Load(server.address)
             async with load.going_on(lambda: Callback(runflow), connections=2):
                 await until(lambda: len(collector.arrivals) > 10, "messages before the outage")
@@ -59,7 +59,7 @@ async def test_runflow_down_slow_limited_and_refusing(
         RUNFLOW_API_URL=f"http://127.0.0.1:{port}",
         RUNFLOW_API_KEY=API_KEY,
     )
-    server = await place.serve()
+    server = await place.serve(forked=True)
     load = Load(server.address)
     await load.post(_some(runflow))
     await server.logged("fetch.again")  # nobody listens
@@ -94,7 +94,7 @@ async def test_a_key_that_is_refused_for_longer_than_the_hold(
             RUNFLOW_API_KEY=API_KEY,
         )
         runflow.faults.key_revoked = Fault()
-        server = await place.serve()
+        server = await place.serve(forked=True)
         load = Load(server.address)
         callbacks = _some(runflow)
         await load.post(callbacks)

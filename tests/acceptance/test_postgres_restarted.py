@@ -12,6 +12,8 @@ from tests.acceptance.collector import Collector, check_arrived, in_stream, sink
 from tests.acceptance.load import Callback, Load
 from tests.acceptance.processes import API_KEY, SECRET, Install, Report, until
 
+RESTARTS = 2
+
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
@@ -36,7 +38,7 @@ async def test_restarted_under_load(
         await place.work(altered="short-leases", forked=True)
         load = Load(server.address)
         async with load.going_on(lambda: Callback(runflow)):
-            for _ in range(3):
+            for _ in range(RESTARTS):
                 await load.taken(50)
                 cluster.stop()
                 await load.refused(3)
@@ -83,11 +85,11 @@ async def test_hangs_and_goes_on(cluster: Cluster, install: Install, look_into: 
 async def test_stopped_while_the_database_is_away(cluster: Cluster, install: Install, report: Report) -> None:
     """A process whose database is gone ends in time all the same, and starts without it."""
     place = install(sink("out", "file", path="out.ndjson"), DATABASE_URL=cluster.url, DATABASE_AUTO_UPGRADE="on")
-    server = await place.serve()
+    server = await place.serve(forked=True)
     cluster.stop()
     await server.says_it_is(503, "database")
     away = await server.stop()
-    server = await place.serve()
+    server = await place.serve(forked=True)
     await server.logged("database.unavailable")
     never_there = await server.stop()
     report(f"{away:.2f} s; {never_there:.2f} s if it was never there")

@@ -46,7 +46,7 @@ async def test_work_under_way_ends(address: str, install: Install, look_into: Lo
             RUNFLOW_API_KEY=API_KEY,
         )
         collector.delay = MOMENT
-        server = await place.serve()
+        server = await place.serve(forked=True)
         load = Load(server.address)
         async with load.going_on(lambda: Callback(runflow)):
             await until(lambda: collector.waiting > 0, "a send under way")
@@ -77,7 +77,7 @@ async def test_work_that_hangs_is_given_back(
             RUNFLOW_API_KEY=API_KEY,
         )
         collector.delay = NEVER
-        server = await place.serve()
+        server = await place.serve(forked=True)
         load = Load(server.address)
         await load.post([Callback(runflow)])
         await until(lambda: collector.waiting > 0, "a send under way")
@@ -104,7 +104,7 @@ async def test_an_impatient_second_signal(install: Install, sqlite_address: str,
     async with Collector() as collector:
         place = install(collector.sink(timeout=60), DATABASE_URL=sqlite_address)
         collector.delay = NEVER
-        server = await place.serve()
+        server = await place.serve(forked=True)
         async with OfflineRunflow(secret=SECRET) as runflow:
             await Load(server.address).post([Callback(runflow)])
         await until(lambda: collector.waiting > 0, "a send under way")

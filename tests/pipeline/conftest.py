@@ -1,5 +1,6 @@
 """What the pipeline's tests share: a clock that is set by hand, databases of their own, an offline Runflow, the log."""
 
+import io
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -8,10 +9,11 @@ from typing import Any
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
+import structlog
+from structlog.testing import LogCapture
 from structlog.typing import EventDict
 
-from receiver import wiring
+from receiver import logs, wiring
 from receiver.offline import OfflineRunflow
 from receiver.pipeline import pipeline as pipelines
 from receiver.runflow.client import RunflowClient
@@ -21,6 +23,7 @@ from tests.pipeline.clock import DEADLINE, Clock
 from tests.pipeline.desk import KEY, Desk, client_of
 from tests.pipeline.gate import Gate, gated
 from tests.pipeline.outage import Interrupted
+from tests.web.logged import logging_as_before
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +124,13 @@ def desk(database: Interrupted, runflow: OfflineRunflow) -> Desk:
 
 @pytest.fixture
 def logged() -> Iterator[list[EventDict]]:
-    """What is logged during the test."""
-    with capture_logs() as entries:
-        yield entries
+    """What is logged during the test, by loggers that others have used before too: they all share one list of processors."""
+    with logging_as_before():
+        logs.configure("debug", "json", io.StringIO())
+        processors, capture = structlog.get_config()["processors"], LogCapture()
+        before = processors[:]
+        processors[:] = [capture]
+        try:
+            yield capture.entries
+        finally:
+            processors[:] = before
