@@ -7,7 +7,6 @@ import queue
 import signal
 import socket
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,11 +91,23 @@ class Beside:
         return result
 
 
+class _Events:
+    """An event for each name, the same for all threads, whichever asks for it first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._events: dict[str, threading.Event] = {}
+
+    def __getitem__(self, name: str) -> threading.Event:
+        with self._lock:
+            return self._events.setdefault(name, threading.Event())
+
+
 class Log:
     """The module's own log, and a way to know that something was told."""
 
     def __init__(self) -> None:
-        self.told: defaultdict[str, threading.Event] = defaultdict(threading.Event)
+        self.told = _Events()
         self.at: dict[str, Callable[[], None]] = {}
         self._log = serving.log
 
