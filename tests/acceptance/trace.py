@@ -13,8 +13,8 @@ _IN_CI = os.environ.get("CI") == "true"
 _READS = ("read", "readv", "recvfrom", "recvmsg")
 _WRITES = ("write", "writev", "sendto", "sendmsg")
 _TO_FILES = ("pwrite64", "fsync", "fdatasync")
-_LONGEST_SHOWN = 65536
-"""Bytes of each buffer: as many as a page of SQLite or a message to PostgreSQL has, and more."""
+_LONGEST_SHOWN = 16384
+"""Bytes of each buffer: more than a page of SQLite has, or a message to PostgreSQL with as many callbacks as come at once."""
 
 _LINE = re.compile(r"(?P<thread>\d+) +(?:(?P<name>\w+)\((?P<text>.*)|<\.\.\. (?P<resumed>\w+) resumed>(?P<rest>.*))")
 _UNFINISHED = " <unfinished ...>"
