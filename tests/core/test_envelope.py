@@ -76,3 +76,12 @@ def test_bytes_are_the_same_each_time(complete: Verdict) -> None:
     """Messages of the same revision are the same bytes, also of a verdict that was stored in between."""
     stored = Verdict.model_validate_json(complete.model_dump_json())
     assert Message(complete, SOURCE).cloud_event == Message(stored, SOURCE).cloud_event
+
+
+@pytest.mark.parametrize("replay_id", [None, "r1"])
+def test_in_parts_it_says_what_the_whole_says(complete: Verdict, replay_id: str | None) -> None:
+    """A broker's binary mode carries the same attributes, as text, and the same data."""
+    message = Message(complete, SOURCE, replay_id)
+    whole = json.loads(message.cloud_event)
+    assert json.loads(message.data) == whole.pop("data")
+    assert message.attributes == whole
