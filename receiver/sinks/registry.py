@@ -10,12 +10,14 @@ from receiver.errors import SettingsError
 from receiver.sinks.base import Sink, SinkOptions
 from receiver.sinks.file import FileOptions
 from receiver.sinks.http import HttpOptions
+from receiver.sinks.kafka import KafkaOptions
 from receiver.sinks.redis import RedisOptions
 from receiver.sinks.slack import SlackOptions
 
 OPTIONS: Final[Mapping[str, type[SinkOptions]]] = {
     "file": FileOptions,
     "http": HttpOptions,
+    "kafka": KafkaOptions,
     "redis": RedisOptions,
     "slack": SlackOptions,
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.sinks.kafka_side import KafkaCluster
 from tests.sinks.servers import RedisServer
 
 
@@ -16,6 +17,14 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always", "--save", "")
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaCluster]:
+    """A broker, on which each test has a topic of its own."""
+    cluster = KafkaCluster()
+    yield cluster
+    cluster.end()
 
 
 @pytest.fixture(scope="session")

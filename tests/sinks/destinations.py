@@ -12,8 +12,10 @@ from redis.asyncio import Redis
 from receiver.sinks.base import SinkOptions
 from receiver.sinks.file import FileOptions
 from receiver.sinks.http import HttpOptions
+from receiver.sinks.kafka import KafkaOptions
 from receiver.sinks.redis import RedisOptions
 from receiver.sinks.slack import SlackOptions
+from tests.sinks.kafka_side import KafkaCluster
 from tests.sinks.servers import LONG, WebServer, nobody_listens
 
 PASSWORD = "hunter2"
@@ -22,10 +24,10 @@ SIGNING_SECRET = "whsec_" + PASSWORD + "A" * 33
 
 
 class Place(NamedTuple):
-    """Where a test may work: a folder, and the address of a Redis database."""
+    """Where a test may work: a folder, and the servers that it may use, by the name of their fixture."""
 
     folder: Path
-    redis_url: str
+    server: Callable[[str], Any]
 
 
 class Arrival(NamedTuple):
@@ -85,6 +87,29 @@ class _Http:
         ]
 
 
+class _Kafka:
+    drops_repeats = False
+
+    def __init__(self, cluster: KafkaCluster, refusing: int) -> None:
+        self._cluster = cluster
+        self.topic = cluster.topic()
+        self.options: SinkOptions = cluster.options(self.topic, max_bytes=100_000_000)
+        self.dead: SinkOptions = KafkaOptions(
+            name="it",
+            bootstrap_servers=f"127.0.0.1:{refusing}",
+            topic=self.topic,
+            sasl_mechanism="PLAIN",
+            username="user",
+            password=PASSWORD,
+        )
+
+    async def arrived(self) -> list[Arrival]:
+        return [
+            Arrival(record.value.decode(), record.headers["id"], json.loads(record.value))
+            for record in self._cluster.records(self.topic)
+        ]
+
+
 class _Redis:
     drops_repeats = True
 
@@ -132,9 +157,15 @@ async def _http(place: Place) -> AsyncIterator[Destination]:
 
 
 @asynccontextmanager
+async def _kafka(place: Place) -> AsyncIterator[Destination]:
+    with nobody_listens() as refusing:
+        yield _Kafka(place.server("kafka"), refusing)
+
+
+@asynccontextmanager
 async def _redis(place: Place) -> AsyncIterator[Destination]:
     with nobody_listens() as refusing:
-        destination = _Redis(place.redis_url, refusing)
+        destination = _Redis(place.server("redis_url"), refusing)
         yield destination
         await destination.clean()
 
@@ -149,6 +180,7 @@ async def _slack(place: Place) -> AsyncIterator[Destination]:
 DESTINATIONS: Mapping[str, Callable[[Place], AbstractAsyncContextManager[Destination]]] = {
     "file": _file,
     "http": _http,
+    "kafka": _kafka,
     "redis": _redis,
     "slack": _slack,
 }

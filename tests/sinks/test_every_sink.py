@@ -18,8 +18,7 @@ from tests.sinks.servers import until
 @pytest.fixture(params=sorted(DESTINATIONS))
 async def destination(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Destination]:
     """The other side of one kind of sink, running."""
-    redis_url = request.getfixturevalue("redis_url") if request.param == "redis" else ""
-    async with DESTINATIONS[request.param](Place(tmp_path, redis_url)) as it:
+    async with DESTINATIONS[request.param](Place(tmp_path, request.getfixturevalue)) as it:
         yield it
 
 

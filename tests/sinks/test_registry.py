@@ -12,10 +12,11 @@ from receiver.errors import SettingsError
 from receiver.sinks.base import SinkOptions
 from receiver.sinks.registry import OPTIONS, open_sink
 
-LIBRARIES = {"http": "standardwebhooks", "redis": "redis", "slack": "slack_sdk"}
+LIBRARIES = {"http": "standardwebhooks", "kafka": "confluent_kafka", "redis": "redis", "slack": "slack_sdk"}
 GIVEN = {
     "file": {"path": "verdicts.ndjson"},
     "http": {"url": "https://example.org/", "secret": "whsec_" + "A" * 32},
+    "kafka": {"bootstrap_servers": "127.0.0.1", "topic": "verdicts"},
     "redis": {"url": "redis://127.0.0.1", "stream": "verdicts"},
     "slack": {"url": "https://hooks.slack.com/services/T/B/x"},
 }
@@ -50,8 +51,9 @@ def test_a_library_that_is_missing_is_named_with_the_remedy(kind: str, monkeypat
     for name in [name for name in sys.modules if name.partition(".")[0] == LIBRARIES[kind]]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, LIBRARIES[kind], None)
-    monkeypatch.delitem(sys.modules, "receiver.sinks.slack_blocks", raising=False)
-    monkeypatch.delattr(receiver.sinks, "slack_blocks", raising=False)
+    for helper in ("slack_blocks", "kafka_session"):
+        monkeypatch.delitem(sys.modules, f"receiver.sinks.{helper}", raising=False)
+        monkeypatch.delattr(receiver.sinks, helper, raising=False)
     with pytest.raises(SettingsError) as caught:
         open_sink(options(kind), public_url=None)
 
