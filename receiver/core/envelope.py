@@ -1,35 +1,56 @@
 """The CloudEvents 1.0 envelope, structured JSON, in which every sink but slack and apprise gives a verdict on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from uuid import UUID
 
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
+from pydantic import AwareDatetime, BaseModel
 
-from receiver.core.verdict import SCHEMA_ID, Verdict
+from receiver.core.verdict import SCHEMA_ID, Verdict, message_id
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 DATA_CONTENT_TYPE = "application/json"
 """Of the verdict by itself, as a broker's binary mode has it."""
 
 
-@dataclass(frozen=True)
+class _Head(BaseModel):
+    """What an envelope says of its verdict: read by itself, it costs a third of the whole."""
+
+    evaluation_id: UUID
+    event: str
+    revision: int
+    completed_at: AwareDatetime | None
+    received_at: AwareDatetime
+
+
 class Message:
     """One revision of one verdict on its way to one sink.
 
+    `verdict` may be the JSON that it is stored as. It goes out as these bytes, and is read when a sink wants to look inside.
     `source` is the address of Runflow's evaluations; `replay_id` is set when somebody asked for it to be sent again.
     """
 
-    verdict: Verdict
-    source: str
-    replay_id: str | None = None
+    def __init__(self, verdict: Verdict | str, source: str, replay_id: str | None = None) -> None:
+        self._given = verdict
+        self.source = source
+        self.replay_id = replay_id
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """All that it says."""
+        return Verdict.model_validate_json(self._given) if isinstance(self._given, str) else self._given
+
+    @cached_property
+    def _head(self) -> _Head | Verdict:
+        return _Head.model_validate_json(self._given) if isinstance(self._given, str) else self._given
 
     @property
     def id(self) -> str:
         """The CloudEvents id: the same for every retry, every process and every replay."""
-        return self.verdict.message_id
+        return message_id(self._head.evaluation_id, self._head.event, self._head.revision)
 
     @property
     def key(self) -> str:
@@ -39,12 +60,13 @@ class Message:
     @property
     def type(self) -> str:
         """`io.runflow.evaluation.completed` or `.failed`; `.revised` from the second revision on."""
-        return "io.runflow." + ("evaluation.revised" if self.verdict.revision > 1 else self.verdict.event)
+        return "io.runflow." + ("evaluation.revised" if self._head.revision > 1 else self._head.event)
 
     @cached_property
     def cloud_event(self) -> bytes:
         """The whole envelope as JSON in UTF-8: structured mode."""
-        return JSONFormat().write(CloudEvent(dict(self._attributes), self.verdict.model_dump(mode="json")))
+        attributes = JSONFormat().write(CloudEvent(dict(self._attributes)))
+        return b'%b, "data": %b}' % (attributes.removesuffix(b"}"), self.data)
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -54,17 +76,17 @@ class Message:
     @cached_property
     def data(self) -> bytes:
         """The verdict by itself as JSON in UTF-8: the body of a broker's binary mode."""
-        return self.verdict.model_dump_json().encode()
+        return (self._given if isinstance(self._given, str) else self._given.model_dump_json()).encode()
 
     @property
     def _attributes(self) -> Mapping[str, str | datetime]:
-        verdict = self.verdict
+        head = self._head
         attributes: dict[str, str | datetime] = {
             "id": self.id,
             "source": self.source,
             "type": self.type,
-            "subject": str(verdict.evaluation_id),
-            "time": verdict.completed_at or verdict.received_at,
+            "subject": str(head.evaluation_id),
+            "time": head.completed_at or head.received_at,
             "dataschema": SCHEMA_ID,
             "datacontenttype": DATA_CONTENT_TYPE,
         }

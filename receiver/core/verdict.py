@@ -129,7 +129,12 @@ class Verdict(_Part):
     @property
     def message_id(self) -> str:
         """The id of this revision's message, the same for every retry and in every process."""
-        return f"{self.evaluation_id}:{self.event}:{self.revision}"
+        return message_id(self.evaluation_id, self.event, self.revision)
+
+
+def message_id(evaluation_id: UUID, event: str, revision: int) -> str:
+    """The id of a revision's message, the same for every retry and in every process."""
+    return f"{evaluation_id}:{event}:{revision}"
 
 
 NOT_IN_LISTS = frozenset({"judges", "issues", "gate_failures", "action", "check_summary"})

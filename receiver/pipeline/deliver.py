@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 
 import structlog
 from aiolimiter import AsyncLimiter
@@ -27,6 +28,8 @@ LONGEST_WAIT = timedelta(hours=1)
 LONGEST_PAUSE = timedelta(minutes=5)
 LONGEST_ASKED_WAIT = timedelta(hours=1)
 """The most that a sink's `Retry-After` is heeded."""
+MOST_CLAIMED = 1000
+"""How many messages one claim takes at most: on SQLite callbacks wait while it runs, for some tens of milliseconds."""
 
 log = structlog.get_logger()
 
@@ -71,7 +74,7 @@ class SinkLane:
 
     async def step(self) -> datetime | None:
         """Starts as many sends as there is room for."""
-        room = self._tasks.room * self._plan.sink.batch
+        room = min(self._tasks.room * self._plan.sink.batch, MOST_CLAIMED)
         allowance = await allowed(self._limiter, room, self._next_due, self._database.now)
         if not allowance.begin:
             return allowance.look_again  # or whatever ends first rings the bell
@@ -97,23 +100,26 @@ class SinkLane:
         await self._tasks.stop(grace)
         self._patience.end()
         await self._settle.drained()
-        for each in self._cut_off:
-            self._settle.post(each)
-        await self._settle.drained()
         if self._cut_off:
+            self._settle.post(self._cut_off)
+            await self._settle.drained()
             self._bells.ring(self._lane)
 
     async def _send(self, claimed: Sequence[Claimed], *, probing: bool) -> None:
-        settled = [Settled(each.id, each.claim, "pending", self._database.now(), uncounted=True) for each in claimed]
+        settled: list[Settled] | None = None
         try:
             outcomes = await self._outcomes(claimed)
-            settled = [self._settled(*pair) for pair in zip(claimed, outcomes, strict=True)]
+            settled = self._settled(claimed, outcomes)
             # The pause first: what is settled may be claimed again at once.
             await self._heed(outcomes, probing=probing)
-            await asyncio.gather(*(self._settle.put(each) for each in settled))
+            await self._settle.put(settled)
         except asyncio.CancelledError:
-            self._cut_off += settled  # what is written back twice is fenced
+            self._cut_off += settled or self._given_back(claimed)  # what is written back twice is fenced
             raise
+
+    def _given_back(self, claimed: Sequence[Claimed]) -> list[Settled]:
+        now = self._database.now()
+        return [Settled(each.id, each.claim, "pending", now, uncounted=True) for each in claimed]
 
     async def _heed(self, outcomes: Sequence[Outcome], *, probing: bool) -> None:
         """Pauses the sink if it is down, and ends its pause when a probe was not told so."""
@@ -124,7 +130,7 @@ class SinkLane:
             await self._pause.end()
 
     async def _outcomes(self, claimed: Sequence[Claimed]) -> Sequence[Outcome]:
-        messages = [Message(each.verdict, self._source, each.replay_id or None) for each in claimed]
+        messages = [Message(each.document, self._source, each.replay_id or None) for each in claimed]
         try:
             async with asyncio.timeout(self._plan.timeout + MARGIN):
                 outcomes = await self._plan.sink.send(messages)
@@ -138,8 +144,11 @@ class SinkLane:
             return [Again("the sink told too few outcomes")] * len(messages)
         return outcomes
 
-    def _settled(self, claimed: Claimed, outcome: Outcome) -> Settled:
+    def _settled(self, claimed: Sequence[Claimed], outcomes: Sequence[Outcome]) -> list[Settled]:
         now = self._database.now()
+        return [self._settled_one(*pair, now) for pair in zip(claimed, outcomes, strict=True)]
+
+    def _settled_one(self, claimed: Claimed, outcome: Outcome, now: datetime) -> Settled:
         match outcome:
             case Done(remote_id):
                 return Settled(claimed.id, claimed.claim, "delivered", ended_at=now, remote_id=remote_id)
@@ -160,14 +169,15 @@ class SinkLane:
         return Settled(claimed.id, claimed.claim, "dead", ended_at=now, error=reason)
 
     def _tell(self, event: str, claimed: Claimed, reason: str, **more: str) -> None:
-        key = str(claimed.verdict.evaluation_id)
+        key = str(claimed.evaluation_id)
         self._log.warning(
             event, delivery=claimed.id, evaluation_id=key, attempt=claimed.attempts, reason=reason, **more
         )
 
-    async def _write_settled(self, settled: list[Settled]) -> Sequence[None]:
+    async def _write_settled(self, chunks: list[list[Settled]]) -> Sequence[None]:
+        settled = list(chain.from_iterable(chunks))
         await self._patience.wait_for(lambda: self._database.write(outbox.settle, settled))
-        return [None] * len(settled)
+        return [None] * len(chunks)
 
 
 def _asked(seconds: float | None) -> timedelta:

@@ -72,10 +72,16 @@ def test_time_without_completion(complete: Verdict) -> None:
     assert json.loads(Message(verdict, SOURCE).cloud_event)["time"] == "2026-11-18T15:00:00Z"
 
 
-def test_bytes_are_the_same_each_time(complete: Verdict) -> None:
-    """Messages of the same revision are the same bytes, also of a verdict that was stored in between."""
-    stored = Verdict.model_validate_json(complete.model_dump_json())
-    assert Message(complete, SOURCE).cloud_event == Message(stored, SOURCE).cloud_event
+@pytest.mark.parametrize("event", ["evaluation.completed", "evaluation.failed"])
+@pytest.mark.parametrize("changes", [{}, {"completed_at": None}, {"revision": 3}, {"generation_prompt": "Zürich “é”"}])
+def test_what_is_stored_makes_the_same_message(complete: Verdict, event: str, changes: dict[str, object]) -> None:
+    """A message is the same bytes each time, whether it is made of a verdict or of the text that is stored of it."""
+    verdict = complete.model_copy(update={"event": event, **changes})
+    made, stored = (Message(given, SOURCE, "r1") for given in (verdict, verdict.model_dump_json()))
+    assert made.cloud_event == stored.cloud_event
+    assert (made.id, made.key, made.type) == (stored.id, stored.key, stored.type)
+    assert (made.attributes, made.data) == (stored.attributes, stored.data)
+    assert stored.verdict == made.verdict == verdict
 
 
 @pytest.mark.parametrize("replay_id", [None, "r1"])

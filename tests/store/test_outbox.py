@@ -42,7 +42,7 @@ async def test_claim(database: Database) -> None:
     """What is claimed is leased, counted as an attempt, and comes with the verdict that is to be sent."""
     [it] = await released(database, 1)
     [claim] = await taken(database)
-    assert claim._replace(id=0) == Claimed(0, 1, 1, NOW, "", it.verdict)
+    assert claim._replace(id=0) == Claimed(0, 1, 1, NOW, "", it.verdict.evaluation_id, it.verdict.model_dump_json())
     assert await row(database, "id", "state", "due_at", "attempts", "claim") == (claim.id, "leased", LATER, 1, 1)
     assert await taken(database) == []
 
@@ -59,7 +59,7 @@ async def test_order_and_limit(database: Database) -> None:
         await released(database, n, now=NOW + (5 - n) * SECOND)
     now = NOW + 3 * SECOND
     claims = [await taken(database, limit=2, now=now) for _ in range(3)]
-    assert [{each.verdict.evaluation_id for each in claim} for claim in claims] == [
+    assert [{each.evaluation_id for each in claim} for claim in claims] == [
         {key(5), key(4)},
         {key(3), key(2)},
         set(),

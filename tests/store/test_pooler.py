@@ -47,7 +47,7 @@ async def test_whole_way(pooled: Database, pooled_url: str) -> None:
         await released(pooled, *range(100, 120))
         claims = await all_of([taken(both[n % 2], limit=4) for n in range(10)])
         ours = [each for claim in claims for each in claim]
-        assert sorted(each.verdict.evaluation_id for each in ours) == [key(n) for n in range(100, 120)]
+        assert sorted(each.evaluation_id for each in ours) == [key(n) for n in range(100, 120)]
         await second.write(outbox.settle, [Settled(it.id, it.claim, "delivered", ended_at=NOW) for it in ours])
         assert await pooled.read(rows, deliveries, "state") == 20 * [("delivered",)]
 

@@ -232,7 +232,8 @@ async def test_earlier_revision_is_sent_as_it_was(database: Database) -> None:
     await fetched_again(database, 1, overall_passed=True)
     await fetched_again(database, 1, overall_passed=None)
     await fetched_again(database, 1, overall_passed=None, generated_image_url="https://cdn.example/9")
-    sent = {each.verdict.revision: each.verdict for each in await taken(database)}
+    verdicts_ = [Verdict.model_validate_json(each.document) for each in await taken(database)]
+    sent = {verdict.revision: verdict for verdict in verdicts_}
     assert {number: verdict.overall_passed for number, verdict in sent.items()} == {1: False, 2: True, 3: None}
     assert sent[3].generated_image_url == "https://cdn.example/9"
     assert sent[3] == await stored(database)
