@@ -2,11 +2,17 @@
 
 import os
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.sinks.amqp_side import RabbitServer
+    from tests.sinks.nats_side import NatsServer
 
 SAMPLES = Path(__file__).parent / "samples"
 SERVICES = {
@@ -73,3 +79,27 @@ def postgres_url() -> str:
 def redis_url() -> str:
     """The address of a Redis database that the tests may fill."""
     return _service("redis")
+
+
+@pytest.fixture(scope="session")
+async def nats_server(tmp_path_factory: pytest.TempPathFactory) -> "AsyncIterator[NatsServer]":
+    """A NATS with JetStream, for streams of a test's own."""
+    from tests.sinks.nats_side import NatsServer
+
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    await server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+async def rabbit(tmp_path_factory: pytest.TempPathFactory) -> "AsyncIterator[RabbitServer]":
+    """A RabbitMQ, for queues of a test's own; one for all tests, as it takes seconds to start."""
+    from tests.sinks.amqp_side import RabbitServer
+
+    server = RabbitServer(tmp_path_factory.mktemp("rabbit"))
+    try:
+        await server.start()
+        yield server
+    finally:
+        server.end()

@@ -155,6 +155,7 @@ def test_configuration_loads(tmp_path: Path) -> None:
     (tmp_path / "receiver.toml").write_text(toml)
     environ = {
         "SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/x",
+        "RABBITMQ_PASSWORD": "secret",
         "SHOP_WEBHOOK_SECRET": "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
     }
     assert set(re.findall(r"\$\{(\w+)\}", toml)) == set(environ)

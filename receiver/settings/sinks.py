@@ -14,7 +14,7 @@ OptionsByType = Mapping[str, type[SinkOptions]]
 SHORTCUT: Final = "SLACK_WEBHOOK_URL"
 _SLACK: Final = "slack"
 _SLACK_MATCH: Final = [{"overall_passed": ["false"]}, {"status": "failed"}]
-_LATER: Final = ("nats", "amqp", "sqs", "apprise")
+_LATER: Final = ("sqs", "apprise")
 """Types that are to come."""
 
 

@@ -1,9 +1,7 @@
 """What the sinks that post over HTTP share: one attempt, bounded in time; what a status means; an address not shown."""
 
 import asyncio
-import socket
-import ssl
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import NamedTuple, cast
@@ -15,6 +13,7 @@ from receiver import __version__
 from receiver.core.retry import retry_after
 from receiver.httpclient import URL, ConnectError, HTTPError, InvalidURL, Response, open_client, tls_context, why
 from receiver.sinks.base import Again, Down, Never, SinkError
+from receiver.sinks.connecting import why_not_connected
 
 LONGEST_WAIT = timedelta(hours=1)
 """What a `Retry-After` is cut to: a wait of days would be a mistake of the other side's."""
@@ -97,7 +96,7 @@ class Poster:
         except TimeoutError:
             return NO_ANSWER
         except HTTPError as error:
-            return Down(_not_connected(error)) if isinstance(error, ConnectError) else Again(why(error))
+            return Down(why_not_connected(error)) if isinstance(error, ConnectError) else Again(why(error))
         try:
             after = retry_after(response.headers.get("retry-after"), LONGEST_WAIT)
             body = await self._beginning(response, deadline)
@@ -129,7 +128,7 @@ class Poster:
         except TimeoutError as error:
             raise SinkError("no connection in time") from error
         except OSError as error:
-            raise SinkError(_not_connected(error)) from error
+            raise SinkError(why_not_connected(error)) from error
         writer.transport.abort()
         with suppress(OSError):
             await writer.wait_closed()
@@ -137,23 +136,3 @@ class Poster:
     async def close(self) -> None:
         """Closes the connections."""
         await self._client.aclose()
-
-
-def _not_connected(error: BaseException) -> str:
-    """Why there is no connection, for people, told from the error's causes: its own text may hold the address."""
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"cannot connect: its certificate is not good ({cause.verify_message})"
-        if isinstance(cause, ssl.SSLError):
-            return f"cannot connect: TLS failed ({cause.reason or 'no reason given'})"
-        if isinstance(cause, socket.gaierror):
-            return "cannot connect: its name is not known"
-        if isinstance(cause, ConnectionRefusedError):
-            return "cannot connect: refused"
-    return "cannot connect"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__

@@ -7,17 +7,21 @@ from collections.abc import Mapping
 from typing import Final
 
 from receiver.errors import SettingsError
+from receiver.sinks.amqp import AmqpOptions
 from receiver.sinks.base import Sink, SinkOptions
 from receiver.sinks.file import FileOptions
 from receiver.sinks.http import HttpOptions
 from receiver.sinks.kafka import KafkaOptions
+from receiver.sinks.nats import NatsOptions
 from receiver.sinks.redis import RedisOptions
 from receiver.sinks.slack import SlackOptions
 
 OPTIONS: Final[Mapping[str, type[SinkOptions]]] = {
+    "amqp": AmqpOptions,
     "file": FileOptions,
     "http": HttpOptions,
     "kafka": KafkaOptions,
+    "nats": NatsOptions,
     "redis": RedisOptions,
     "slack": SlackOptions,
 }

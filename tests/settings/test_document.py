@@ -9,11 +9,13 @@ from receiver.core.matching import Filter
 from receiver.settings import Settings
 from receiver.sinks.file import FileOptions
 from receiver.sinks.redis import RedisOptions
+from receiver.sinks.registry import OPTIONS
 from receiver.sinks.slack import SlackOptions
 
 Load = Callable[..., Settings]
 Lines = Callable[..., list[str]]
 
+KINDS = ", ".join(sorted(OPTIONS))
 SLACK = "https://hooks.slack.com/services/T0/B0/x"
 
 
@@ -116,15 +118,15 @@ def test_tables(load: Load) -> None:
         ("sinks = 1", "sinks: must be a list of tables; write [[sinks]] above each of them"),
         ('[sinks]\nname = "x"', "sinks: must be a list of tables; write [[sinks]] above each of them"),
         ("sinks = [1]", "sinks[0]: must be a table; write [[sinks]] above it"),
-        ('[[sinks]]\nname = "x"', "sinks[0].type: is missing; there are file, http, kafka, redis, slack"),
+        ('[[sinks]]\nname = "x"', "sinks[0].type: is missing; there are " + KINDS),
         (
             '[[sinks]]\nname = "x"\ntype = "apprise"',
-            "sinks[0].type: apprise is not in this version; there are file, http, kafka, redis, slack",
+            "sinks[0].type: apprise is not in this version; there are " + KINDS,
         ),
         ('[[sinks]]\nname = "x"\ntype = "slakc"', "sinks[0].type: is not a type of sink; did you mean slack?"),
         (
             '[[sinks]]\nname = "x"\ntype = ["file"]',
-            "sinks[0].type: is not a type of sink; there are file, http, kafka, redis, slack",
+            "sinks[0].type: is not a type of sink; there are " + KINDS,
         ),
         ('[[sinks]]\ntype = "file"\npath = "-"', "sinks[0].name: is missing; it must be given"),
         (_file_sink(more="pth = 1"), "sinks[0].pth: is not a key here; did you mean path?"),

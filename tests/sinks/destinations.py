@@ -9,12 +9,15 @@ from typing import Any, NamedTuple, Protocol
 
 from redis.asyncio import Redis
 
+from receiver.sinks.amqp import AmqpOptions
 from receiver.sinks.base import SinkOptions
 from receiver.sinks.file import FileOptions
 from receiver.sinks.http import HttpOptions
 from receiver.sinks.kafka import KafkaOptions
+from receiver.sinks.nats import NatsOptions
 from receiver.sinks.redis import RedisOptions
 from receiver.sinks.slack import SlackOptions
+from tests.sinks import amqp_side, nats_side
 from tests.sinks.kafka_side import KafkaCluster
 from tests.sinks.servers import LONG, WebServer, nobody_listens
 
@@ -23,11 +26,16 @@ PASSWORD = "hunter2"
 SIGNING_SECRET = "whsec_" + PASSWORD + "A" * 33
 
 
-class Place(NamedTuple):
-    """Where a test may work: a folder, and the servers that it may use, by the name of their fixture."""
+SERVERS = {"amqp": "rabbit", "kafka": "kafka", "nats": "nats_server", "redis": "redis_url"}
+"""The fixture of what a kind's other side needs to be there."""
 
+
+class Place(NamedTuple):
+    """Where a test may work: a folder, and what the kind's fixture in `SERVERS` gives."""
+
+    kind: str
     folder: Path
-    server: Callable[[str], Any]
+    server: Any
 
 
 class Arrival(NamedTuple):
@@ -51,6 +59,27 @@ class Destination(Protocol):
     async def arrived(self) -> list[Arrival]:
         """All that has come so far, in order."""
         ...
+
+
+class _Amqp:
+    drops_repeats = False
+
+    def __init__(self, url: str, refusing: int) -> None:
+        self._url = url
+        self.queue = f"test.{uuid.uuid4()}"
+        self.options: SinkOptions = AmqpOptions(name="it", url=url, routing_key=self.queue, timeout=LONG)
+        self.dead: SinkOptions = AmqpOptions(
+            name="it",
+            url=f"amqp://user:{PASSWORD}@127.0.0.1:{refusing}/{PASSWORD}",
+            routing_key=self.queue,
+            timeout=LONG,
+        )
+        self._arrivals: list[Arrival] = []
+
+    async def arrived(self) -> list[Arrival]:
+        for each in await amqp_side.taken(self._url, self.queue):
+            self._arrivals.append(Arrival(each.body.decode(), each.message_id, json.loads(each.body)))
+        return self._arrivals
 
 
 class _File:
@@ -110,6 +139,22 @@ class _Kafka:
         ]
 
 
+class _Nats:
+    drops_repeats = True
+
+    def __init__(self, url: str, refusing: int) -> None:
+        self._url = url
+        self.stream = f"test-{uuid.uuid4()}"
+        self.options: SinkOptions = NatsOptions(name="it", url=url, subject=f"to.{self.stream}", timeout=LONG)
+        self.dead: SinkOptions = NatsOptions(
+            name="it", url=f"nats://user:{PASSWORD}@127.0.0.1:{refusing}", subject=f"to.{self.stream}", timeout=LONG
+        )
+
+    async def arrived(self) -> list[Arrival]:
+        stored = await nats_side.stored(self._url, self.stream)
+        return [Arrival(each.body.decode(), each.id, json.loads(each.body)) for each in stored]
+
+
 class _Redis:
     drops_repeats = True
 
@@ -145,6 +190,16 @@ class _Slack:
 
 
 @asynccontextmanager
+async def _amqp(place: Place) -> AsyncIterator[Destination]:
+    with nobody_listens() as refusing:
+        destination = _Amqp(place.server.url, refusing)
+        async with amqp_side.channel_at(place.server.url) as channel:
+            queue = await channel.declare_queue(destination.queue, durable=True)
+            yield destination
+            await queue.delete(if_unused=False, if_empty=False)
+
+
+@asynccontextmanager
 async def _file(place: Place) -> AsyncIterator[Destination]:
     yield _File(place.folder)
 
@@ -159,13 +214,23 @@ async def _http(place: Place) -> AsyncIterator[Destination]:
 @asynccontextmanager
 async def _kafka(place: Place) -> AsyncIterator[Destination]:
     with nobody_listens() as refusing:
-        yield _Kafka(place.server("kafka"), refusing)
+        yield _Kafka(place.server, refusing)
+
+
+@asynccontextmanager
+async def _nats(place: Place) -> AsyncIterator[Destination]:
+    with nobody_listens() as refusing:
+        destination = _Nats(place.server.url, refusing)
+        async with nats_side.jetstream_at(place.server.url) as jetstream:
+            await jetstream.add_stream(name=destination.stream, subjects=[f"to.{destination.stream}"])
+            yield destination
+            await jetstream.delete_stream(destination.stream)
 
 
 @asynccontextmanager
 async def _redis(place: Place) -> AsyncIterator[Destination]:
     with nobody_listens() as refusing:
-        destination = _Redis(place.server("redis_url"), refusing)
+        destination = _Redis(place.server, refusing)
         yield destination
         await destination.clean()
 
@@ -178,9 +243,11 @@ async def _slack(place: Place) -> AsyncIterator[Destination]:
 
 
 DESTINATIONS: Mapping[str, Callable[[Place], AbstractAsyncContextManager[Destination]]] = {
+    "amqp": _amqp,
     "file": _file,
     "http": _http,
     "kafka": _kafka,
+    "nats": _nats,
     "redis": _redis,
     "slack": _slack,
 }

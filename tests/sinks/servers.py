@@ -1,4 +1,4 @@
-"""What the sinks' tests send to: a raw HTTP server that does as a test says, and a Redis that a test may kill."""
+"""What the sinks' tests send to: a raw HTTP server that does as a test says, a proxy, and servers that a test may kill."""
 
 import asyncio
 import os
@@ -8,8 +8,9 @@ import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -155,19 +156,21 @@ def nobody_listens() -> Iterator[int]:
         yield held.getsockname()[1]
 
 
-class RedisServer:
-    """A `redis-server` of one's own, which can be killed and started again on its port."""
+class OwnServer:
+    """A server of one's own, which can be killed and started again on its port."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self._folder = folder
-        self._arguments = arguments
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def url(self) -> str:
-        """The address of its first database."""
-        return f"redis://127.0.0.1:{self.port}/0"
+    def command(self, port: int) -> Sequence[str]:
+        """What starts it on this port."""
+        raise NotImplementedError
+
+    async def answers(self, port: int) -> bool:
+        """Whether it is there."""
+        raise NotImplementedError
 
     async def start(self, *arguments: str) -> None:
         """Starts it, on a free port or on its port of before, and waits until it answers."""
@@ -176,47 +179,142 @@ class RedisServer:
                 pass
 
     async def _started(self, port: int, arguments: tuple[str, ...]) -> bool:
-        process = self._process = self._launched(port, arguments)
+        process = self._process = self._launched([*self.command(port), *arguments])
         while process.poll() is None:
-            if await _answers(port):
+            if await self.answers(port):
                 self.port = port
                 return True
             await asyncio.sleep(0.01)
         return False  # the port was taken meanwhile
 
-    def _launched(self, port: int, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
-        command = [redis_program(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
-        with (self._folder / "redis.log").open("ab") as log:
-            return subprocess.Popen([*command, *self._arguments, *arguments], stdout=log, stderr=log)
+    def _launched(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        with (self.folder / "log").open("ab") as log:
+            # In a group of its own: some are started by a script.
+            return subprocess.Popen(command, stdout=log, stderr=log, env=self.environment(), start_new_session=True)
+
+    def environment(self) -> dict[str, str] | None:
+        """What it is started with; None is ours."""
+        return None
 
     def signal(self, number: signal.Signals) -> None:
         """SIGSTOP makes it hang, SIGCONT go on."""
         assert self._process is not None
-        self._process.send_signal(number)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
     def kill(self) -> None:
         """SIGKILL, and waits until it is dead."""
         if self._process is not None:
-            self._process.kill()
+            self.signal(signal.SIGKILL)
             self._process.wait()
+            while _listens(self.port):  # what a script has started is no child of ours
+                time.sleep(0.01)
 
 
-async def _answers(port: int) -> bool:
-    """Whether a Redis is there: also one that wants a password answers a PING."""
+class RedisServer(OwnServer):
+    """A `redis-server` of one's own."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        super().__init__(folder)
+        self._arguments = arguments
+
+    @property
+    def url(self) -> str:
+        """The address of its first database."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def command(self, port: int) -> Sequence[str]:
+        where = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        return [redis_program(), *where, *self._arguments]
+
+    async def answers(self, port: int) -> bool:
+        """Also one that wants a password answers a PING."""
+        return (await first_line(port, b"PING\r\n")).startswith((b"+PONG", b"-NOAUTH"))
+
+
+async def first_line(port: int, sent: bytes = b"") -> bytes:
+    """What is said there at once, or after that was sent; nothing where nobody is."""
+    with suppress(OSError):
+        async with _connected(port) as connection:
+            await connection.say(sent)
+            return await connection.reader.readline()
+    return b""
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as candidate:
+        return candidate.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def listens(port: int) -> bool:
+    """Whether somebody is there."""
+    with suppress(OSError):
+        async with _connected(port):
+            return True
+    return False
+
+
+@asynccontextmanager
+async def _connected(port: int) -> AsyncIterator[Connection]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    try:
-        writer.write(b"PING\r\n")
-        line = await reader.readline()
-    except OSError:
-        return False
+        yield Connection(reader, writer)
     finally:
         writer.transport.abort()
         with suppress(OSError):
             await writer.wait_closed()
-    return line.startswith((b"+PONG", b"-NOAUTH"))
+
+
+class Gap:
+    """A TCP proxy in front of a server, whose cable can be pulled: from then on it swallows, and tells neither side."""
+
+    def __init__(self, port: int) -> None:
+        self._behind = port
+        self._pulled = False
+        self._pulls = 0
+        self._server = TcpServer(self._relay)
+
+    async def __aenter__(self) -> Self:
+        await self._server.__aenter__()
+        self.port = self._server.port
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._server.__aexit__(kind, error, trace)
+
+    def pull(self) -> None:
+        """Cuts all connections that are and will be, without a word."""
+        self._pulled = True
+        self._pulls += 1
+
+    def mend(self) -> None:
+        """New connections go through; those of before stay dead, as at a firewall that has forgotten them."""
+        self._pulled = False
+
+    async def _relay(self, connection: Connection) -> None:
+        if self._pulled:
+            await connection.hang()
+            return
+        async with _connected(self._behind) as behind:
+            pulls = self._pulls
+            directions = [
+                asyncio.create_task(self._pump(connection.reader, behind.writer, pulls)),
+                asyncio.create_task(self._pump(behind.reader, connection.writer, pulls)),
+            ]
+            try:
+                await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in directions:
+                    task.cancel()
+                await asyncio.gather(*directions, return_exceptions=True)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pulls: int) -> None:
+        while data := await reader.read(65536):
+            if pulls == self._pulls:
+                writer.write(data)
+                await writer.drain()
 
 
 def free_port() -> int:
@@ -232,11 +330,16 @@ def free_port() -> int:
 
 
 def redis_program() -> str:
-    """The path of `redis-server`. Without it the test is skipped, or fails where CI is set."""
-    program = shutil.which("redis-server")
-    if program is None:
-        message = "no redis-server to start: apt-get install redis-server"
+    """The path of `redis-server`."""
+    return program("redis-server", "apt-get install redis-server")
+
+
+def program(name: str, remedy: str) -> str:
+    """The path of a server's program. Without it the test is skipped, or fails where CI is set."""
+    path = shutil.which(name, path=f"/usr/lib/rabbitmq/bin:{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    if path is None:
+        message = f"no {name} to start: {remedy}"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    return program
+    return path

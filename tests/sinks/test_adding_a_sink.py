@@ -1,6 +1,7 @@
 """Every registered kind of sink has all that `docs/adding-a-sink.md` asks for, and the page on sinks tells its options."""
 
 import ast
+import importlib.metadata
 import re
 import sys
 import tomllib
@@ -17,6 +18,7 @@ from tests.sinks.destinations import DESTINATIONS
 
 ROOT = Path(__file__).parents[2]
 KINDS = sorted(OPTIONS)
+PROVIDERS = importlib.metadata.packages_distributions()
 
 
 def project() -> dict[str, Any]:
@@ -25,8 +27,10 @@ def project() -> dict[str, Any]:
 
 
 def distributions(requirements: list[str]) -> set[str]:
-    """The names of required distributions as they are imported, as far as one follows from the other."""
-    return {re.split(r"[\[<>=!~; ]", line)[0].replace("-", "_").lower() for line in requirements}
+    """The names of required distributions as they are imported."""
+    names = {re.split(r"[\[<>=!~; ]", line)[0].replace("-", "_").lower() for line in requirements}
+    provided = {name for name, by in PROVIDERS.items() if {each.replace("-", "_").lower() for each in by} & names}
+    return names | provided
 
 
 def extra(name: str) -> list[str]:
@@ -82,9 +86,11 @@ def test_a_library_that_it_needs_is_an_extra_of_its_name(kind: str) -> None:
 
 def test_it_is_found_out_which_kinds_need_a_library() -> None:
     """The check above checks something."""
-    assert {kind: libraries(kind) for kind in ("file", "http", "redis", "slack")} == {
+    assert {kind: libraries(kind) for kind in ("amqp", "file", "http", "nats", "redis", "slack")} == {
+        "amqp": {"aio_pika", "aiormq"},
         "file": set(),
         "http": {"standardwebhooks"},
+        "nats": {"nats", "nkeys"},
         "redis": {"redis"},
         "slack": {"slack_sdk"},
     }
@@ -121,7 +127,7 @@ def written(field: FieldInfo) -> str:
     """A default as the page writes it."""
     if field.is_required():
         return "required"
-    return "none" if field.default in (None, (), {}) else f"`{field.default}`"
+    return "none" if field.default in (None, (), {}, "") else f"`{field.default}`"
 
 
 @pytest.mark.parametrize("kind", KINDS)

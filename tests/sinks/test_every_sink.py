@@ -10,15 +10,22 @@ import pytest
 from receiver.core.verdict import json_schema
 from receiver.sinks.base import Done, Down, Sink, SinkError
 from receiver.sinks.registry import open_sink
-from tests.sinks.destinations import DESTINATIONS, PASSWORD, Destination, Place
+from tests.sinks.destinations import DESTINATIONS, PASSWORD, SERVERS, Destination, Place
 from tests.sinks.messages import evaluation_id, message
 from tests.sinks.servers import until
 
 
 @pytest.fixture(params=sorted(DESTINATIONS))
-async def destination(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Destination]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A kind of sink, and what its other side needs."""
+    fixture = SERVERS.get(request.param)
+    return Place(request.param, tmp_path, request.getfixturevalue(fixture) if fixture else None)
+
+
+@pytest.fixture
+async def destination(place: Place) -> AsyncIterator[Destination]:
     """The other side of one kind of sink, running."""
-    async with DESTINATIONS[request.param](Place(tmp_path, request.getfixturevalue)) as it:
+    async with DESTINATIONS[place.kind](place) as it:
         yield it
 
 

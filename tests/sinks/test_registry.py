@@ -12,11 +12,20 @@ from receiver.errors import SettingsError
 from receiver.sinks.base import SinkOptions
 from receiver.sinks.registry import OPTIONS, open_sink
 
-LIBRARIES = {"http": "standardwebhooks", "kafka": "confluent_kafka", "redis": "redis", "slack": "slack_sdk"}
+LIBRARIES = {
+    "amqp": "aio_pika",
+    "http": "standardwebhooks",
+    "kafka": "confluent_kafka",
+    "nats": "nats",
+    "redis": "redis",
+    "slack": "slack_sdk",
+}
 GIVEN = {
+    "amqp": {"url": "amqp://127.0.0.1", "routing_key": "verdicts"},
     "file": {"path": "verdicts.ndjson"},
     "http": {"url": "https://example.org/", "secret": "whsec_" + "A" * 32},
     "kafka": {"bootstrap_servers": "127.0.0.1", "topic": "verdicts"},
+    "nats": {"url": "nats://127.0.0.1", "subject": "verdicts"},
     "redis": {"url": "redis://127.0.0.1", "stream": "verdicts"},
     "slack": {"url": "https://hooks.slack.com/services/T/B/x"},
 }
@@ -51,9 +60,9 @@ def test_a_library_that_is_missing_is_named_with_the_remedy(kind: str, monkeypat
     for name in [name for name in sys.modules if name.partition(".")[0] == LIBRARIES[kind]]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, LIBRARIES[kind], None)
-    for helper in ("slack_blocks", "kafka_session"):
-        monkeypatch.delitem(sys.modules, f"receiver.sinks.{helper}", raising=False)
-        monkeypatch.delattr(receiver.sinks, helper, raising=False)
+    for name in [name for name in sys.modules if name.startswith(f"receiver.sinks.{kind}_")]:
+        monkeypatch.delitem(sys.modules, name)
+        monkeypatch.delattr(receiver.sinks, name.rpartition(".")[2])
     with pytest.raises(SettingsError) as caught:
         open_sink(options(kind), public_url=None)
 

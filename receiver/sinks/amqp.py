@@ -1,0 +1,77 @@
+"""`amqp`: publishes each message to an exchange of RabbitMQ, or to a queue (rabbitmq.com/docs/confirms).
+
+A publisher confirm is done: the message is persistent and mandatory, so every queue that it was routed to has it, and it was
+routed to one at least. `message_id` is the message's key, by which a consumer drops repeats. Structured and binary mode are
+those of the CloudEvents binding.
+(github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/amqp-protocol-binding.md)
+"""
+
+from typing import Annotated, Literal, Self
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+
+from receiver.sinks.base import Sink
+from receiver.sinks.connecting import TlsOptions
+
+
+def _amqp_address(address: SecretStr) -> SecretStr:
+    parts = _split(address)
+    if parts is None or parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+        raise ValueError(
+            "must be amqp:// or amqps:// (TLS), then [user:password@]host[:port][/virtual host]; "
+            "in a password or a virtual host, anything but letters, digits and -._~ is written as %XX"
+        )
+    if "/" in parts.path[1:]:
+        raise ValueError("a / in the name of a virtual host is written as %2F")
+    if parts.query or parts.fragment:
+        raise ValueError("after the virtual host there must be nothing; TLS has options of its own")
+    return address
+
+
+def _split(address: SecretStr) -> SplitResult | None:
+    """The parts, or None where there are none to be had."""
+    try:
+        parts = urlsplit(address.get_secret_value())
+        # Neither is looked at before it is asked for, or connected to.
+        usable = parts.port != 0 and (parts.hostname or "").encode("idna")
+    except ValueError:
+        return None
+    return parts if usable else None
+
+
+class AmqpOptions(TlsOptions):
+    """Which exchange and routing key on which server."""
+
+    type: Literal["amqp"] = "amqp"
+    url: Annotated[SecretStr, AfterValidator(_amqp_address)] = Field(
+        description="`amqp://` or `amqps://` (TLS), `[user:password@]host[:port][/virtual host]`."
+    )
+    exchange: str = Field(
+        default="",
+        max_length=127,
+        description="The exchange. If not given, the default one: the key is a queue's name.",
+    )
+    routing_key: str = Field(max_length=255, description="The routing key, the same for all messages.")
+    mode: Literal["structured", "binary"] = Field(
+        default="structured", description="The whole envelope as JSON, or the verdict with the rest in headers."
+    )
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        if not self.exchange and not self.routing_key:
+            raise ValueError("routing_key must be the name of a queue where no exchange is given")
+        if (self.tls_ca or self.tls_cert) and not self.url.get_secret_value().startswith("amqps:"):
+            raise ValueError("tls_ca, tls_cert and tls_key go with amqps:// only")
+        return self
+
+    @property
+    def target(self) -> str:
+        """What we publish to, for people."""
+        return f"exchange {self.exchange}" if self.exchange else f"queue {self.routing_key}"
+
+    def open(self, _public_url: str | None, /) -> Sink:
+        """The sink; messages hold no link to us."""
+        from receiver.sinks.amqp_sink import AmqpSink
+
+        return AmqpSink(self)

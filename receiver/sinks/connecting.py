@@ -1,0 +1,112 @@
+"""What the sinks share that keep a connection: TLS and its files, one connection for all attempts, why there is none."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Generic, Protocol, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from receiver.httpclient import tls_context
+from receiver.sinks.base import SinkError, SinkOptions
+
+BROKEN = "no connection, or a broken one"
+NOT_IN_TIME = "no connection in time"
+
+
+class TlsOptions(SinkOptions):
+    """Paths of PEM files. They are read at each connection, so they may be exchanged at any time."""
+
+    tls_ca: str | None = Field(
+        default=None,
+        description="A PEM file: the only authorities believed in. Those that browsers believe if not given.",
+    )
+    tls_cert: str | None = Field(default=None, description="A PEM file: the certificate that we show, with its chain.")
+    tls_key: str | None = Field(default=None, description="A PEM file: its key, if that is not in `tls_cert` too.")
+
+    @model_validator(mode="after")
+    def _key_of_a_certificate(self) -> Self:
+        if self.tls_key is not None and self.tls_cert is None:
+            raise ValueError("tls_key is the key of tls_cert, which is not given")
+        return self
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Verifies certificates and host names. Raises `SinkError` if a file is not what it should be."""
+        try:
+            context = tls_context() if self.tls_ca is None else ssl.create_default_context(cafile=self.tls_ca)
+        except OSError as error:
+            raise SinkError(f"tls_ca: {_unreadable(error)}") from error
+        if self.tls_cert is not None:
+            try:
+                context.load_cert_chain(self.tls_cert, self.tls_key, password="")  # asks nobody at a terminal
+            except OSError as error:
+                raise SinkError(f"tls_cert, tls_key: {_unreadable(error)}") from error
+        return context
+
+
+def _unreadable(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return "not a certificate in PEM, or not its key, or a key that wants a password"
+    return f"cannot be read ({error.strerror})"
+
+
+class Connection(Protocol):
+    """Is open until it breaks or is closed, and then for ever closed."""
+
+    @property
+    def is_open(self) -> bool: ...
+
+    async def close(self) -> None:
+        """At once, whatever the other side does."""
+        ...
+
+
+C = TypeVar("C", bound=Connection)
+
+
+class Kept(Generic[C]):
+    """One connection for all attempts: made when it is needed, and made anew when it has broken."""
+
+    def __init__(self, connect: Callable[[], Awaitable[C]]) -> None:
+        self._connect = connect
+        self._connection: C | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def get(self, deadline: float) -> C:
+        """An open one, by this time of the event loop's. Raises `SinkError` with the reason."""
+        try:
+            async with asyncio.timeout_at(deadline), self._one_at_a_time:
+                if self._connection is not None and not self._connection.is_open:
+                    await self.close()
+                if self._connection is None:
+                    self._connection = await self._connect()
+                return self._connection
+        except TimeoutError as error:
+            raise SinkError(NOT_IN_TIME) from error
+
+    async def close(self) -> None:
+        """Closes it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+
+def why_not_connected(error: BaseException) -> str:
+    """Why there is no connection, for people, told from the error's causes: its own text may hold the address."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"cannot connect: its certificate is not good ({cause.verify_message})"
+        if isinstance(cause, ssl.SSLError):
+            return f"cannot connect: TLS failed ({cause.reason or 'no reason given'})"
+        if isinstance(cause, socket.gaierror):
+            return "cannot connect: its name is not known"
+        if isinstance(cause, ConnectionRefusedError):
+            return "cannot connect: refused"
+    return "cannot connect"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__
