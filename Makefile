@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -15,14 +16,14 @@ COMPILE = $(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --g
 .PHONY: help demo test check check-long check-image bench lock clean python
 
 help: ## this list
-	@echo 'usage: make TARGET [PYTHON=python3.13]'
+	@echo 'usage: make TARGET [PYTHON=python3.13] [WORKERS=4]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{ printf "%-18s  %s\n", $$1, $$2 }'
 
 demo: $(READY) ## the whole flow on this machine: a Runflow on loopback, a receiver, 20 verdicts
 	$(BIN)/receiver demo
 
-test: $(READY) ## the tests, with branch coverage and its gate
-	$(BIN)/pytest -m 'not long and not image' --cov
+test: $(READY) ## the tests, in two processes, with branch coverage and its gate
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m 'not long and not image' --cov
 
 check: $(READY) ## format, lint, types, directions of imports, the shell script, the Dockerfile
 	$(BIN)/ruff format --check .

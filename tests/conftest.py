@@ -103,3 +103,16 @@ async def rabbit(tmp_path_factory: pytest.TempPathFactory) -> "AsyncIterator[Rab
         yield server
     finally:
         server.end()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what tests measured, in whichever process they ran."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    calls = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
+    figures = [
+        f"{call.location[2]}: {text}" for call in calls for name, text in call.user_properties if name == "measured"
+    ]
+    if figures:
+        terminalreporter.section("measured")
+        for figure in figures:
+            terminalreporter.write_line(figure)

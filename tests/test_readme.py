@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import pytest
 
 from receiver.cli import receiver
 from receiver.settings import load_settings
+from tests.sinks.servers import free_port
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,12 +54,6 @@ def test_there_is_something_to_run() -> None:
     assert {block.kind for block in BLOCKS if block.is_run} <= {"sh", "console"}
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def _script(section: str, port: int) -> str:
     """The section's blocks in order. What a person would do between two lines is put in: wait until a server answers."""
     lines = [f"export RECEIVER_PORT={port}", "trap 'kill $(jobs -p) && wait' EXIT"]
@@ -94,7 +88,7 @@ def test_the_commands(tmp_path: Path, environ: dict[str, str]) -> None:
     out, err = (tmp_path / "out").open("w+"), (tmp_path / "err").open("w+")
     with out, err:
         process = subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", _script(section, _free_port())],
+            ["bash", "-euo", "pipefail", "-c", _script(section, free_port())],
             cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
         )  # fmt: skip
         try:

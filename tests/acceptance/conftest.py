@@ -1,7 +1,7 @@
 """What the acceptance tests share: installations, databases of their own, and the figures that they report at the end."""
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,6 @@ from redis.asyncio import Redis
 from receiver.store.database import Database, open_database
 from tests.acceptance.books import LookInto
 from tests.acceptance.processes import Install, Installation, Report
-
-_FIGURES = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture
@@ -95,15 +93,6 @@ async def stream(redis_url: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-def report(request: pytest.FixtureRequest) -> Report:
+def report(record_property: Callable[[str, object], None]) -> Report:
     """Keeps a measured figure for the end of the run."""
-    figures = request.config.stash.setdefault(_FIGURES, [])
-    return lambda text: figures.append(f"{request.node.name}: {text}")
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Prints what was measured."""
-    if figures := config.stash.get(_FIGURES, []):
-        terminalreporter.section("measured")
-        for figure in figures:
-            terminalreporter.write_line(figure)
+    return lambda text: record_property("measured", text)
