@@ -1,9 +1,12 @@
 """`python -m bench`: that it runs to its end and tells what it measured. What it measured is no matter here."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--rounds", "1", "--seconds", "0.2", "--warm-up", "0.1", "--latency-seconds", "0.2", "--connections", "4"]
@@ -24,3 +27,16 @@ def test_it_measures_and_writes_its_tables(tmp_path: Path) -> None:
     assert "| empty Starlette route, reads the body |" in table
     assert table.count("| SQLite, durable |") == 2
     assert "WAL, synchronous=FULL" in table
+
+
+@pytest.mark.parametrize(
+    "module", [["bench.lanes", "--quick", "--part", "drain", "--part", "beside"], ["bench.startup"]]
+)
+def test_a_part_by_itself(module: list[str]) -> None:
+    """What has a table of its own runs to its end as well, and every figure is of something."""
+    command = [sys.executable, "-W", "error", "-m", *module, "--store", "sqlite", "--rounds", "1", "--json"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr
+    figures = re.findall(r'"middle": ([0-9.]+)', ended.stdout)
+    assert len(figures) >= 6
+    assert all(float(each) > 0 for each in figures)

@@ -10,6 +10,7 @@ from zipfile import ZipFile
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from receiver.errors import SchemaError
@@ -21,6 +22,13 @@ from receiver.store.tables import metadata
 from tests.store.places import LONG, all_of, opened, python, scalar, sql
 
 NEWEST = "0001"
+
+
+def test_versions() -> None:
+    """What the names of the steps' files say is what Alembic finds in them."""
+    steps = ScriptDirectory(str(Path(schema.__file__).parent / "migrations"))
+    assert schema.versions() == [step.revision for step in steps.walk_revisions()][::-1]
+    assert schema.versions()[-1] == steps.get_current_head() == NEWEST
 
 
 async def test_from_empty_and_again(empty_place: str) -> None:
