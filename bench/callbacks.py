@@ -4,6 +4,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from typing import Literal
 from uuid import UUID
 
 import orjson
@@ -42,10 +43,15 @@ BODY = orjson.dumps(_CONTENT)
 """One body; the others differ in their id."""
 
 
-def requests(count: int, *, half_repeated: bool = False) -> Iterator[bytes]:
+IdKind = Literal["v7", "v4"]
+"""Version 7 grows with time, as Runflow's do; version 4 is random, and each falls on another page of an index."""
+
+
+def requests(count: int, *, half_repeated: bool = False, ids: IdKind = "v7") -> Iterator[bytes]:
     """`count` whole requests, each callback with an id of its own; or half of them a second time, a while after the first."""
     if not half_repeated:
-        yield from (_request(uuid7()) for _ in range(count))
+        new = uuid7_bytes if ids == "v7" else uuid4_bytes
+        yield from (_request(UUID(bytes=new())) for _ in range(count))
         return
     recent: list[bytes] = []
     for _ in range(count // 2):
@@ -58,12 +64,31 @@ def requests(count: int, *, half_repeated: bool = False) -> Iterator[bytes]:
 
 def uuid7() -> UUID:
     """An id like Runflow's: the time in milliseconds first, the rest random. (RFC 9562, section 5.7)"""
-    milliseconds = time.time_ns() // 1_000_000
-    value = milliseconds << 80 | int.from_bytes(os.urandom(10))
-    value = value & ~(0xF << 76) | 7 << 76
-    return UUID(int=value & ~(0b11 << 62) | 0b10 << 62)
+    return UUID(bytes=uuid7_bytes())
 
 
+def uuid7_bytes() -> bytes:
+    """The same as 16 bytes."""
+    return _with_version(7, time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10)))
+
+
+def uuid4_bytes() -> bytes:
+    """A random id."""
+    return _with_version(4, int.from_bytes(os.urandom(16)))
+
+
+def _with_version(version: int, value: int) -> bytes:
+    value = value & ~(0xF << 76) | version << 76
+    return (value & ~(0b11 << 62) | 0b10 << 62).to_bytes(16)
+
+
+def id_of(request: bytes) -> bytes:
+    """The 16 bytes of the evaluation id of a request that was made here."""
+    at = request.index(_BEFORE_ID) + len(_BEFORE_ID)
+    return bytes.fromhex(request[at : at + 36].replace(b"-", b"").decode())
+
+
+_BEFORE_ID = b'"evaluation_id":"'
 _SECRET = Secret(SECRET)
 _HEAD = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 

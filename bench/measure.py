@@ -1,117 +1,200 @@
 """One measurement of one variant: a fresh server, a fresh database, the load, and a look at what became of it."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from statistics import median
+from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
 from bench import stores
-from bench.callbacks import SECRET
+from bench.callbacks import SECRET, IdKind
 from bench.processes import Served, cores, resident_mb, run_pinned, serving
-from bench.sender import Callbacks, Job, Outcome
+from bench.sender import Address, Callbacks, Job, Outcome
+from bench.stores import Kind
 
 MOST_PER_SECOND = 16_000
 """Callbacks prepared for each second. A server that takes more ends its run early; the rate is right all the same."""
+NAIVE_PER_SECOND = 3_000
 FEW = 5_000
 """Callbacks prepared where nothing is stored: they are sent over and over."""
+RECEIVER = ("receiver", "serve", "--no-pipeline")
+OWN_CORES = cores()
+TITLES: Mapping[Kind, str] = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 
 
-class Variant(NamedTuple):
-    """What is measured. `store` None stores nothing."""
-
-    name: str
-    title: str
-    store: Literal["sqlite", "postgresql"] | None
-    callbacks: Callbacks
+T = TypeVar("T")
 
 
-VARIANTS = (
-    Variant("empty", "empty Starlette route, reads the body", None, "any"),
-    Variant("verify", "signature and parsing, nothing stored", None, "any"),
-    Variant("sqlite", "SQLite, durable", "sqlite", "fresh"),
-    Variant("sqlite-repeats", "SQLite, durable, half of them repeats", "sqlite", "half_repeated"),
-    Variant("postgresql", "PostgreSQL, durable", "postgresql", "fresh"),
-    Variant("postgresql-repeats", "PostgreSQL, durable, half of them repeats", "postgresql", "half_repeated"),
-)
+class How(NamedTuple):
+    """What was asked for on the command line. `databases` are those that are there."""
+
+    rounds: int
+    seconds: float
+    warm_up: float
+    connections: int
+    variants: str
+    latency_seconds: float
+    pressure_seconds: float
+    burst: int
+    rows: int
+    databases: Sequence[Kind]
+    postgres_url: str
+
+    @property
+    def full(self) -> "Load":
+        """As fast as the answers come."""
+        return Load(self.connections, self.seconds, self.warm_up)
 
 
 class Load(NamedTuple):
-    """How a variant is pressed: `rate` None is as fast as the answers come."""
+    """How a server is pressed: `rate` None is as fast as the answers come, and then at most `per_second` are prepared."""
 
     connections: int
     seconds: float
     warm_up: float
     rate: float | None = None
+    per_second: float = MOST_PER_SECOND
+    callbacks: Callbacks = "fresh"
+    ids: IdKind = "v7"
+
+    @property
+    def prepared(self) -> int:
+        """How many requests to make ready."""
+        if self.callbacks == "any":
+            return FEW
+        return int((self.seconds + self.warm_up) * (self.rate or self.per_second)) + 10 * self.connections
+
+
+class Variant(NamedTuple):
+    """A server to measure. `store` None stores nothing; `table` is where it stores; `fails`: what it may answer too."""
+
+    name: str
+    title: str
+    command: Sequence[str]
+    store: Kind | None = None
+    callbacks: Callbacks = "fresh"
+    table: str = "events"
+    fails: Collection[int] = ()
 
 
 class Measured(BaseModel):
-    """An outcome, and what the server was like after it. `waiting`: events that the pipeline had not seen to at the end."""
+    """An outcome, and what the server was like after it. `batches`: how many callbacks went into each, where it is counted."""
 
     outcome: Outcome
     resident_mb: float
-    stored: int | None
-    waiting: int | None
+    stored: int | None = None
+    batches: list[int] = []
 
 
-def measure(variant: Variant, loads: list[Load], postgres_url: str) -> list[Measured]:
-    """One load after the other on one fresh server. Raises ValueError if an answer was wrong or an event is missing."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="receiver-bench-")))
-        url = stack.enter_context(stores.database(variant.store, folder, postgres_url)) if variant.store else None
-        with _served(variant, url, folder) as server:
-            pressed = [(_press(server, variant, load), resident_mb(server.pid)) for load in loads]
-        _check_answers(variant, [outcome for outcome, _ in pressed])
-        stored, waiting = stores.stored(url) if url else (None, None)
-        _check_stored(variant, [outcome for outcome, _ in pressed], stored)
-    return [Measured(outcome=outcome, resident_mb=mb, stored=stored, waiting=waiting) for outcome, mb in pressed]
+class Spread(NamedTuple):
+    """Median, lowest and highest of the rounds."""
+
+    middle: float
+    low: float
+    high: float
+
+    def shown(self, digits: int) -> str:
+        """`median (lowest–highest)`."""
+        middle, low, high = (f"{value:,.{digits}f}" for value in self)
+        return f"{middle} ({low}–{high})" if low != high else middle
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Of the values of all rounds."""
+    return Spread(median(values), min(values), max(values))
+
+
+def rotated(items: Sequence[T], number: int) -> list[T]:
+    """All of them, each round begun by another, so that none always has the quiet seconds."""
+    first = number % len(items)
+    return [*items[first:], *items[:first]]
 
 
 @contextmanager
-def _served(variant: Variant, url: str | None, folder: Path) -> Iterator[Served]:
-    core, _ = cores()
-    if url is None:
-        with serving(["bench.server", variant.name], core, {}, folder) as server:
-            yield server
-        return
+def folder() -> Iterator[Path]:
+    """A folder, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="receiver-bench-") as name:
+        yield Path(name)
+
+
+@contextmanager
+def fresh(kind: Kind, how: How) -> Iterator[tuple[Path, str]]:
+    """A folder and the address of an empty database, both gone afterwards."""
+    with folder() as here, stores.database(kind, here, how.postgres_url) as url:
+        yield here, url
+
+
+@contextmanager
+def served(
+    url: str | None,
+    here: Path,
+    command: Sequence[str] = RECEIVER,
+    *,
+    core: int | None = OWN_CORES[0],
+    more: Mapping[str, str] | None = None,
+) -> Iterator[Served]:
+    """A server on this database; the receiver without its pipeline, unless another is named. `more` are further settings."""
     settings = {
-        "DATABASE_URL": url,
+        "DATABASE_URL": url or "",
         "DATABASE_AUTO_UPGRADE": "on",
         "RUNFLOW_WEBHOOK_SECRET": SECRET,
         "RUNFLOW_API_KEY": "rf_live_never_used_without_the_pipeline",
         "RECEIVER_PORT": "0",
+        **(more or {}),
     }
-    with serving(["receiver", "serve", "--no-pipeline"], core, settings, folder) as server:
+    with serving(command, core, settings, here) as server:
         yield server
 
 
-def _press(server: Served, variant: Variant, load: Load) -> Outcome:
-    _, core = cores()
-    most = load.rate or MOST_PER_SECOND
+def press(
+    servers: Sequence[Served], load: Load, *, core: int | None = OWN_CORES[1], acknowledged: Path | None = None
+) -> Outcome:
+    """Has the sender press these servers, evenly."""
     job = Job(
-        host=server.host,
-        port=server.port,
-        server_pid=server.pid,
-        callbacks=variant.callbacks,
+        servers=[Address(host=each.host, port=each.port, pid=each.pid) for each in servers],
+        callbacks=load.callbacks,
+        ids=load.ids,
         connections=load.connections,
         seconds=load.seconds,
         warm_up=load.warm_up,
-        prepared=FEW if variant.store is None else int((load.seconds + load.warm_up) * most) + 10 * load.connections,
+        prepared=load.prepared,
         rate=load.rate,
+        acknowledged=acknowledged,
     )
     return Outcome.model_validate_json(run_pinned(["bench.sender"], core, job.model_dump_json()))
 
 
-def _check_answers(variant: Variant, outcomes: list[Outcome]) -> None:
-    good = {200, 202} if variant.callbacks == "half_repeated" else {202}
-    for outcome in outcomes:
-        if not outcome.answers.keys() | outcome.answers_before.keys() <= good:
-            raise ValueError(f"{variant.title}: answers {outcome.answers}, to warm up {outcome.answers_before}")
+def measure(variant: Variant, load: Load, how: How) -> Measured:
+    """One load on one fresh server. Raises ValueError if an answer was wrong or an event is missing."""
+    with ExitStack() as stack:
+        here = stack.enter_context(folder())
+        url = stack.enter_context(stores.database(variant.store, here, how.postgres_url)) if variant.store else None
+        with served(url, here, variant.command) as server:
+            outcome = press([server], load._replace(callbacks=variant.callbacks))
+            mb = resident_mb(server.pid)
+        check_answers(variant.title, outcome, {202, *variant.fails} | _repeats(variant))
+        stored = None
+        if url is not None and variant.table:
+            stored = stores.count(url, variant.table)
+            check_stored(variant.title, [outcome], stored)
+        return Measured(outcome=outcome, resident_mb=mb, stored=stored, batches=server.batches())
 
 
-def _check_stored(variant: Variant, outcomes: list[Outcome], stored: int | None) -> None:
+def _repeats(variant: Variant) -> set[int]:
+    return {200} if variant.callbacks == "half_repeated" else set()
+
+
+def check_answers(title: str, outcome: Outcome, expected: Collection[int] = (202,)) -> None:
+    """Raises ValueError if there was any other answer."""
+    if not outcome.answers.keys() | outcome.answers_before.keys() <= set(expected):
+        raise ValueError(f"{title}: answers {outcome.answers}, to warm up {outcome.answers_before}")
+
+
+def check_stored(title: str, outcomes: Sequence[Outcome], stored: int) -> None:
+    """Raises ValueError unless as many are stored as were answered 202."""
     accepted = sum(each.answers.get(202, 0) + each.answers_before.get(202, 0) for each in outcomes)
-    if stored is not None and stored != accepted:
-        raise ValueError(f"{variant.title}: {accepted} accepted, {stored} stored")
+    if stored != accepted:
+        raise ValueError(f"{title}: {accepted} accepted, {stored} stored")

@@ -14,13 +14,14 @@ import sys
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Iterator
+from pathlib import Path
 from time import perf_counter, process_time
 from typing import Literal, cast
 
 import uvloop
 from pydantic import BaseModel
 
-from bench.callbacks import requests
+from bench.callbacks import IdKind, id_of, requests
 from bench.processes import cpu_seconds
 
 TICK = 0.001
@@ -28,26 +29,50 @@ TICK = 0.001
 LONGEST_SILENCE = 60.0
 """Seconds without any answer after which a run is given up."""
 
+NOT_GOOD = 300
+UNAVAILABLE = 503
+
 Callbacks = Literal["fresh", "half_repeated", "any"]
 """What is sent: each callback once, half of them twice, or a few over and over, where nothing is stored."""
 
 
-class Job(BaseModel):
-    """What to send where. `rate` is in requests a second; None is as fast as the answers come."""
+class Address(BaseModel):
+    """A server. The connections are spread evenly over all of them."""
 
     host: str
     port: int
-    server_pid: int
+    pid: int
+
+
+class Job(BaseModel):
+    """What to send where. `rate` is in requests a second; None is as fast as the answers come.
+
+    `acknowledged` names a file that takes the evaluation ids, 16 bytes each, of all that was answered 2xx.
+    """
+
+    servers: list[Address]
     callbacks: Callbacks
+    ids: IdKind = "v7"
     connections: int
     seconds: float
     warm_up: float
     prepared: int
     rate: float | None = None
+    acknowledged: Path | None = None
+
+
+class Refusals(BaseModel):
+    """The answers that were not 2xx. Times are in milliseconds; a 503 should say when to come again."""
+
+    count: int
+    p50: float
+    p99: float
+    longest: float
+    without_retry_after: int
 
 
 class Outcome(BaseModel):
-    """What was measured. Times of answers are in milliseconds; `…_busy` is CPU time over wall time."""
+    """What was measured. Rate and times (in milliseconds) are those of the answers 2xx; `…_busy` is CPU time over wall time."""
 
     answers: dict[int, int]
     answers_before: dict[int, int]
@@ -57,6 +82,7 @@ class Outcome(BaseModel):
     p99: float
     longest: float
     over_100_ms: int
+    refusals: Refusals
     server_cpu_us: float
     server_busy: float
     sender_busy: float
@@ -70,6 +96,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, run: "Run") -> None:
         self.run = run
         self.since = 0.0
+        self.request = b""
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -85,7 +112,8 @@ class Connection(asyncio.Protocol):
             self._received = received
             return
         self._received = b""
-        self.run.answered(self, int(head[9:12]))
+        status = int(head[9:12])
+        self.run.answered(self, status, says_when=status != UNAVAILABLE or b"\r\nretry-after: " in head.lower())
 
 
 def _content_length(head: bytes) -> int:
@@ -100,11 +128,15 @@ class Run(ABC):
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.statuses: Counter[int] = Counter()
         self.times: list[float] = []
+        self.refusal_times: list[float] = []
+        self.without_retry_after = 0
+        self.acknowledged: list[bytes] = []
         self.began = self.ended = perf_counter()
         self.seconds = seconds
         self.is_over = False
         self._prepared = prepared
         self._sent = 0
+        self._answered = 0
 
     @abstractmethod
     def start(self, connections: list[Connection]) -> None:
@@ -114,11 +146,17 @@ class Run(ABC):
     def free(self, connection: Connection, at: float) -> None:
         """Sends the next request if there is one to send now."""
 
-    def answered(self, connection: Connection, status: int) -> None:
+    def answered(self, connection: Connection, status: int, *, says_when: bool) -> None:
         """Notes an answer, and sends the next request or lets the connection rest."""
         at = self.ended = perf_counter()
         self.statuses[status] += 1
-        self.times.append(at - connection.since)
+        self._answered += 1
+        if status < NOT_GOOD:
+            self.times.append(at - connection.since)
+            self.acknowledged.append(connection.request)
+        else:
+            self.refusal_times.append(at - connection.since)
+            self.without_retry_after += not says_when
         self.free(connection, at)
         self.end_if_over()
 
@@ -130,11 +168,12 @@ class Run(ABC):
         else:
             self._sent += 1
             connection.since = since
+            connection.request = request
             connection.transport.write(request)
 
     def end_if_over(self) -> None:
         """Ends the run if nothing will be sent any more and nothing is without an answer."""
-        if self.is_over and self._sent == len(self.times) and not self.done.done():
+        if self.is_over and self._sent == self._answered and not self.done.done():
             self.done.set_result(None)
 
     def lost(self, error: Exception | None) -> None:
@@ -216,20 +255,25 @@ async def measure(job: Job) -> Outcome:
     gc.disable()  # the sender's own pauses would be told as the server's
     before = _run(prepared, job.warm_up, job.rate)
     loop = asyncio.get_running_loop()
-    pairs = [
-        await loop.create_connection(lambda: Connection(before), job.host, job.port) for _ in range(job.connections)
-    ]
+    servers = itertools.islice(itertools.cycle(job.servers), job.connections)
+    pairs = [await loop.create_connection(lambda: Connection(before), each.host, each.port) for each in servers]
     connections = [connection for _, connection in pairs]
     before.start(connections)
     await before.wait()
     measured = _run(prepared, job.seconds, job.rate)
-    server, own = cpu_seconds(job.server_pid), process_time()
+    server, own = _servers_cpu(job), process_time()
     measured.start(connections)
     await measured.wait()
-    server, own = cpu_seconds(job.server_pid) - server, process_time() - own
+    server, own = _servers_cpu(job) - server, process_time() - own
     for connection in connections:
         connection.transport.close()
+    if job.acknowledged is not None:
+        job.acknowledged.write_bytes(b"".join(map(id_of, before.acknowledged + measured.acknowledged)))
     return _outcome(before, measured, server, own)
+
+
+def _servers_cpu(job: Job) -> float:
+    return sum(cpu_seconds(each.pid) for each in job.servers)
 
 
 def _run(prepared: Iterator[bytes], seconds: float, rate: float | None) -> Run:
@@ -237,26 +281,38 @@ def _run(prepared: Iterator[bytes], seconds: float, rate: float | None) -> Run:
 
 
 def _prepared(job: Job) -> Iterator[bytes]:
-    ready = list(requests(job.prepared, half_repeated=job.callbacks == "half_repeated"))
+    ready = list(requests(job.prepared, half_repeated=job.callbacks == "half_repeated", ids=job.ids))
     return itertools.cycle(ready) if job.callbacks == "any" else iter(ready)
 
 
 def _outcome(before: Run, measured: Run, server: float, own: float) -> Outcome:
-    times = sorted(measured.times)
-    count, seconds = len(times), measured.ended - measured.began
+    times, refusals = sorted(measured.times), sorted(measured.refusal_times)
+    seconds = measured.ended - measured.began
     return Outcome(
         answers=dict(measured.statuses),
         answers_before=dict(before.statuses),
         seconds=seconds,
-        per_second=count / seconds,
-        p50=times[count // 2] * 1000,
-        p99=times[count * 99 // 100] * 1000,
-        longest=times[-1] * 1000,
+        per_second=len(times) / seconds,
+        p50=_quantile(times, 0.5),
+        p99=_quantile(times, 0.99),
+        longest=_quantile(times, 1),
         over_100_ms=sum(time > 0.1 for time in times),
-        server_cpu_us=server / count * 1e6,
+        refusals=Refusals(
+            count=len(refusals),
+            p50=_quantile(refusals, 0.5),
+            p99=_quantile(refusals, 0.99),
+            longest=_quantile(refusals, 1),
+            without_retry_after=measured.without_retry_after,
+        ),
+        server_cpu_us=server / (len(times) + len(refusals)) * 1e6,
         server_busy=server / seconds,
         sender_busy=own / seconds,
     )
+
+
+def _quantile(ordered: list[float], share: float) -> float:
+    """In milliseconds; 0 of none."""
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000 if ordered else 0.0
 
 
 def main() -> None:

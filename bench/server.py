@@ -1,13 +1,24 @@
-"""What the receiver is compared with, under the very server that `receiver serve` runs: routes that store nothing.
+"""What the receiver is compared with and taken apart into, under the very HTTP server that `receiver serve` runs.
 
-python -m bench.server empty      a Starlette route that reads the body and answers
-python -m bench.server verify     the receiver's own route, with a store that says yes at once
+python -m bench.server NAME      with DATABASE_URL in the environment where something is stored
+
+The rungs of a ladder, each the one before and one thing more (bench/layers.py):
+
+bare      reads the body and answers              routed    by way of the receiver's application and its routing
+signed    and checks the signature                verify    the receiver's own hook: and parses; a store that says yes at once
+waiting   and waits for its batch, in the receiver's own intake                handed    whose batch is an empty transaction
+stored    whose batch is stored: the receiver without its stage
+
+And two to compare with: `empty`, a Starlette route that reads the body and answers; `naive` and `naive-wal`, bench/naive.py.
 """
 
 import asyncio
 import gc
+import os
 import signal
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,16 +28,56 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bench.callbacks import SECRET
 from receiver.app import Application
 from receiver.cli.serving import Server, address_of, listen, server_config
-from receiver.core.signature import Keyring, Secret
-from receiver.pipeline.intake import Intake
+from receiver.core.signature import HEADER, Keyring, Secret
+from receiver.pipeline.intake import Intake, IntakeLimits
 from receiver.settings import load_settings
+from receiver.store import schema
+from receiver.store.database import Database, open_database
 from receiver.store.intake import Arrival, Taken
 from receiver.web.hook import PATH, Hook
+
+KEYRING = Keyring([Secret(SECRET)])
+Accept = Callable[[Sequence[Arrival]], Awaitable[list[Taken]]]
+
+
+async def empty(request: Request) -> Response:
+    """Reads the body, and answers as the receiver does to a new callback."""
+    await request.body()
+    return Response(status_code=202)
+
+
+async def bare(_: Scope, receive: Receive, send: Send) -> None:
+    """The same without Starlette."""
+    await _body(receive)
+    await _accepted(send)
+
+
+async def signed(scope: Scope, receive: Receive, send: Send) -> None:
+    """Checks the signature too."""
+    body = await _body(receive)
+    label = KEYRING.label_of_signer(body, [value for name, value in scope["headers"] if name == HEADER])
+    if label is None:
+        raise ValueError("bad signature")
+    await _accepted(send)
+
+
+async def _body(receive: Receive) -> bytes:
+    body: bytes = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return body
+
+
+async def _accepted(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
 
 
 class StoresNothing(Intake):
@@ -39,34 +90,94 @@ class StoresNothing(Intake):
         return Taken.NEW
 
 
-async def empty(request: Request) -> Response:
-    """Reads the body, and answers as the receiver does to a new callback."""
-    await request.body()
-    return Response(status_code=202)
-
-
-def app_of(name: str) -> ASGIApp:
-    """`empty` or `verify`."""
-    if name == "empty":
-        return Starlette(routes=[Route(PATH, empty, methods=["POST"])])
-    hook = Hook(StoresNothing(), Keyring([Secret(SECRET)]), body_bytes=2**20, now=lambda: datetime.now(UTC))
+def hooked(intake: Intake) -> ASGIApp:
+    """The receiver's own route in front of this intake."""
+    hook = Hook(intake, KEYRING, body_bytes=2**20, now=lambda: datetime.now(UTC))
     return Application(hook, [])
+
+
+class Ladder:
+    """The rungs that need a database. `batches`: of how many callbacks each was."""
+
+    def __init__(self, database: Database) -> None:
+        self.batches: list[int] = []
+        self._database = database
+
+    async def at_once(self, arrivals: Sequence[Arrival]) -> list[Taken]:
+        """Stores nothing."""
+        return [Taken.NEW] * len(arrivals)
+
+    async def empty_transaction(self, arrivals: Sequence[Arrival]) -> list[Taken]:
+        """Begins and commits a transaction, where the database's transactions run."""
+        return await self._database.write(lambda _: [Taken.NEW] * len(arrivals))
+
+    async def store(self, arrivals: Sequence[Arrival]) -> list[Taken]:
+        """Stores them."""
+        return await type(self._database).accept(self._database, arrivals)
+
+    def app(self, accept: Accept) -> ASGIApp:
+        """The receiver's hook and intake, over a database that accepts in this way."""
+
+        async def counted(arrivals: Sequence[Arrival]) -> list[Taken]:
+            self.batches.append(len(arrivals))
+            return await accept(arrivals)
+
+        self._database.accept = counted  # type: ignore[method-assign]
+        return hooked(Intake(self._database, IntakeLimits(), lambda: None))
+
+
+@asynccontextmanager
+async def laddered(rung: str) -> AsyncIterator[ASGIApp]:
+    """`waiting`, `handed` or `stored`. Logs at the end how large the batches were."""
+    database = open_database(os.environ["DATABASE_URL"])
+    await schema.upgrade(database)
+    ladder = Ladder(database)
+    accept = {"waiting": ladder.at_once, "handed": ladder.empty_transaction, "stored": ladder.store}[rung]
+    try:
+        yield ladder.app(accept)
+    finally:
+        _log({"event": "batches", "sizes": ladder.batches})
+        await database.close()
+
+
+@asynccontextmanager
+async def opened(name: str) -> AsyncIterator[ASGIApp]:
+    """The application of this name."""
+    if name in ("waiting", "handed", "stored"):
+        async with laddered(name) as app:
+            yield app
+    elif name.startswith("naive"):
+        from bench.naive import create_app
+
+        yield create_app(os.environ["DATABASE_URL"], SECRET, wal=name == "naive-wal")
+    elif name == "empty":
+        yield Starlette(routes=[Route(PATH, empty, methods=["POST"])])
+    elif name == "verify":
+        yield hooked(StoresNothing())
+    else:
+        plain: dict[str, ASGIApp] = {"bare": bare, "routed": Application(bare, []), "signed": Application(signed, [])}  # type: ignore[arg-type]
+        yield plain[name]
 
 
 async def serve(name: str) -> None:
     """Until SIGTERM, on a free port."""
     settings = load_settings({"RUNFLOW_WEBHOOK_SECRET": SECRET}, directory=Path.cwd())
     with listen("127.0.0.1", 0) as listener:
-        server = Server(server_config(app_of(name), settings))
+        async with opened(name) as app:
+            server = Server(server_config(app, settings))
 
-        def stop() -> None:
-            server.should_exit = True
+            def stop() -> None:
+                server.should_exit = True
 
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
-        gc.collect()
-        gc.freeze()  # as `receiver serve` does
-        print(orjson.dumps({"event": "serve.started", "address": address_of(listener)}).decode(), flush=True)
-        await server.serve(sockets=[listener])
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+            gc.collect()
+            gc.freeze()  # as `receiver serve` does
+            _log({"event": "serve.started", "address": address_of(listener)})
+            await server.serve(sockets=[listener])
+
+
+def _log(line: dict[str, object]) -> None:
+    print(orjson.dumps(line).decode(), flush=True)
 
 
 if __name__ == "__main__":

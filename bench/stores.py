@@ -1,4 +1,4 @@
-"""Fresh databases for a measurement: made, described, counted, dropped."""
+"""Databases for a measurement: made, described, asked, dropped."""
 
 import asyncio
 import os
@@ -6,15 +6,17 @@ import secrets
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from statistics import median
+from typing import Any, Literal
 
 import asyncpg
-from sqlalchemy import Connection, func, select
 
+from receiver.store import schema
 from receiver.store.database import open_database
-from receiver.store.tables import events
+
+Kind = Literal["sqlite", "postgresql"]
 
 SQLITE = "WAL, synchronous=FULL"
 _POSTGRES_SETTINGS = (
@@ -24,27 +26,65 @@ _POSTGRES_SETTINGS = (
     "wal_sync_method",
     "full_page_writes",
     "shared_buffers",
+    "max_wal_size",
 )
 _SYNCS = 200
 
 
 @contextmanager
-def database(kind: str, folder: Path, postgres_url: str) -> Iterator[str]:
+def database(kind: Kind, folder: Path, postgres_url: str) -> Iterator[str]:
     """The address of an empty database of this kind, gone afterwards."""
-    if kind == "sqlite":
-        yield f"sqlite:///{folder / 'receiver.db'}"
-        return
     name = f"receiver_bench_{secrets.token_hex(4)}"
-    asyncio.run(_execute(postgres_url, f"CREATE DATABASE {name}"))
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / name}.db"
+        return
+    execute(postgres_url, f"CREATE DATABASE {name}")
     try:
         yield f"{postgres_url.rpartition('/')[0]}/{name}"
     finally:
-        asyncio.run(_execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)"))
+        execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def _execute(url: str, statement: str) -> None:
+def file_of(url: str) -> Path:
+    """The file of a SQLite database."""
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def migrate(url: str) -> None:
+    """Gives an empty database the receiver's tables."""
+    asyncio.run(_migrate(url))
+
+
+async def _migrate(url: str) -> None:
+    opened = open_database(url)
+    try:
+        await schema.upgrade(opened)
+    finally:
+        await opened.close()
+
+
+def query(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """The rows that a statement finds, on either kind."""
+    if url.startswith("sqlite:"):
+        with closing(sqlite3.connect(file_of(url), timeout=60)) as connection:
+            return connection.execute(statement).fetchall()
+    return asyncio.run(_query(url, statement))
+
+
+async def _query(url: str, statement: str) -> list[tuple[Any, ...]]:
     async with _connected(url) as connection:
-        await connection.execute(statement)
+        return [tuple(row) for row in await connection.fetch(statement)]
+
+
+def execute(url: str, *statements: str) -> None:
+    """Runs statements on PostgreSQL, each for itself."""
+    asyncio.run(_execute(url, statements))
+
+
+async def _execute(url: str, statements: tuple[str, ...]) -> None:
+    async with _connected(url) as connection:
+        for statement in statements:
+            await connection.execute(statement)
 
 
 @asynccontextmanager
@@ -56,32 +96,21 @@ async def _connected(url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-def stored(url: str) -> tuple[int, int]:
-    """How many events are stored there, and how many of them the pipeline has not seen to."""
-    return asyncio.run(_stored(url))
+def count(url: str, table: str, where: str = "true") -> int:
+    """How many rows a table has."""
+    [(rows,)] = query(url, f"SELECT count(*) FROM {table} WHERE {where}")
+    return int(rows)
 
 
-async def _stored(url: str) -> tuple[int, int]:
-    opened = open_database(url)
-    try:
-        return await opened.read(_count)
-    finally:
-        await opened.close()
-
-
-def _count(conn: Connection) -> tuple[int, int]:
-    waiting = select(func.count()).select_from(events).where(events.c.waiting)
-    return conn.execute(select(func.count()).select_from(events)).scalar_one(), conn.execute(waiting).scalar_one()
+def evaluation_ids(url: str) -> set[bytes]:
+    """The ids of all events, 16 bytes each."""
+    found = query(url, "SELECT evaluation_id FROM events")
+    return {key if isinstance(key, bytes) else key.bytes for (key,) in found}
 
 
 def postgres_settings(url: str) -> dict[str, str]:
     """The settings that durability rests on, as the server tells them. Raises OSError or asyncpg's errors."""
-    return asyncio.run(_postgres_settings(url))
-
-
-async def _postgres_settings(url: str) -> dict[str, str]:
-    async with _connected(url) as connection:
-        return {name: await connection.fetchval(f"SHOW {name}") for name in _POSTGRES_SETTINGS}
+    return {name: str(query(url, f"SHOW {name}")[0][0]) for name in _POSTGRES_SETTINGS}
 
 
 def sqlite_version() -> str:

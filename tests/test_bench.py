@@ -1,32 +1,58 @@
-"""`python -m bench`: that it runs to its end and tells what it measured. What it measured is no matter here."""
+"""`python -m bench`: that each part runs to its end and tells what it measured. What it measured is no matter here."""
 
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-QUICK = ["--rounds", "1", "--seconds", "0.2", "--warm-up", "0.1", "--latency-seconds", "0.2", "--connections", "4"]
+QUICK = ["--rounds", "1", "--seconds", "0.2", "--warm-up", "0.1", "--connections", "4"]
+SMALL = ["--latency-seconds", "0.2", "--pressure-seconds", "0.5", "--burst", "200", "--rows", "1000"]
+
+
+def bench(folder: Path, *options: str) -> tuple[dict[str, Any], str]:
+    """The report of a run, and its tables."""
+    command = [sys.executable, "-W", "error", "-m", "bench", *QUICK, *SMALL, *options, "--out", str(folder)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr
+    tables = (folder / "newest.md").read_text()
+    assert tables == ended.stdout.removesuffix("\n")
+    return json.loads((folder / "newest.json").read_text()), tables
 
 
 def test_it_measures_and_writes_its_tables(tmp_path: Path) -> None:
     """Every callback that was answered 202 is in the database, and both tables are written."""
-    command = [sys.executable, "-W", "error", "-m", "bench", *QUICK, "--variants", "sqlite", "--out", str(tmp_path)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert ended.returncode == 0, ended.stderr
-    report = json.loads((tmp_path / "newest.json").read_text())
-    measured = report["rounds"][0]["sqlite"]
+    report, tables = bench(tmp_path, "--only", "rates,latency", "--variants", "sqlite,naive-wal")
+    measured = report["parts"]["rates"]["rounds"][0]["sqlite"]
     answers, before = measured["outcome"]["answers"], measured["outcome"]["answers_before"]
     assert answers.keys() == {"202"}
     assert measured["stored"] == answers["202"] + before["202"]
-    table = (tmp_path / "newest.md").read_text()
-    assert table == ended.stdout.removesuffix("\n")
-    assert "| empty Starlette route, reads the body |" in table
-    assert table.count("| SQLite, durable |") == 2
-    assert "WAL, synchronous=FULL" in table
+    assert "| empty Starlette route, reads the body |" in tables
+    assert tables.count("| SQLite, durable |") == 2
+    assert "times as many" in tables
+    assert "WAL, synchronous=FULL" in tables
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("layers", "| HMAC |"),
+        ("memory", "| SQLite | 200 |"),
+        ("growth", "| SQLite | version 4 | 1,000 |"),
+        ("pressure", "| 4 times the connections |"),
+        ("several", "| SQLite |"),
+    ],
+)
+def test_each_part_answers_its_question(tmp_path: Path, part: str, said: str) -> None:
+    """It measures, and what it found is in the tables."""
+    report, tables = bench(tmp_path, "--only", part)
+    assert report["failed"] == {}
+    assert said in tables
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,153 @@
+"""How many callbacks a second? Beside an empty route, and beside the receiver that one would write (bench/naive.py).
+
+Every variant runs once in each round, and whatever is compared is compared within a round.
+"""
+
+import sys
+from collections.abc import Callable
+
+from pydantic import BaseModel
+
+from bench.measure import NAIVE_PER_SECOND, RECEIVER, How, Load, Measured, Spread, Variant, measure, rotated, spread
+from bench.tables import Claim, table
+
+TITLE = "Callbacks a second"
+
+BUSY = (500, 503)
+"""What the naive receiver may answer: SQLite lets its writers wait for each other in no order, and some give up."""
+
+VARIANTS = (
+    Variant("empty", "empty Starlette route, reads the body", ("bench.server", "empty"), callbacks="any"),
+    Variant("verify", "signature and parsing, nothing stored", ("bench.server", "verify"), callbacks="any"),
+    Variant("sqlite", "SQLite, durable", RECEIVER, "sqlite"),
+    Variant("sqlite-repeats", "SQLite, durable, half of them repeats", RECEIVER, "sqlite", "half_repeated"),
+    Variant("postgresql", "PostgreSQL, durable", RECEIVER, "postgresql"),
+    Variant("postgresql-repeats", "PostgreSQL, durable, half of them repeats", RECEIVER, "postgresql", "half_repeated"),
+    Variant(
+        "naive-sqlite",
+        "FastAPI and SQLModel, SQLite as it comes",
+        ("bench.server", "naive"),
+        "sqlite",
+        table="naive_events",
+        fails=BUSY,
+    ),
+    Variant(
+        "naive-wal",
+        "FastAPI and SQLModel, SQLite, WAL, synchronous=FULL",
+        ("bench.server", "naive-wal"),
+        "sqlite",
+        table="naive_events",
+        fails=BUSY,
+    ),
+    Variant(
+        "naive-postgresql",
+        "FastAPI and SQLModel, PostgreSQL",
+        ("bench.server", "naive"),
+        "postgresql",
+        table="naive_events",
+    ),
+)
+NAMED = {each.name: each for each in VARIANTS}
+BESIDE = (("naive-sqlite", "sqlite", 25.0), ("naive-wal", "sqlite", 12.0), ("naive-postgresql", "postgresql", 12.0))
+"""The naive receiver, ours, and how many times as many callbacks ours is meant to take."""
+
+
+class Rates(BaseModel):
+    """Every figure of every round, by variant."""
+
+    rounds: list[dict[str, Measured]]
+
+
+def run(how: How) -> Rates:
+    """Measures the variants that were asked for, in rounds."""
+    chosen = _chosen(how)
+    measured = []
+    for number in range(how.rounds):
+        this = {}
+        for variant in rotated(chosen, number):
+            this[variant.name] = measure(variant, _load(variant, how), how)
+            said = f"{this[variant.name].outcome.per_second:,.0f}/s"
+            print(f"round {number + 1}: {variant.title}: {said}", file=sys.stderr)
+        measured.append({variant.name: this[variant.name] for variant in chosen})
+    return Rates(rounds=measured)
+
+
+def _chosen(how: How) -> list[Variant]:
+    """The variants to measure; the empty route, to which all are compared, is always among them."""
+    wanted = set(NAMED) if how.variants == "all" else {"empty", *how.variants.split(",")}
+    return [each for each in VARIANTS if each.name in wanted and (each.store is None or each.store in how.databases)]
+
+
+def _load(variant: Variant, how: How) -> Load:
+    return how.full._replace(per_second=NAIVE_PER_SECOND) if variant.name.startswith("naive") else how.full
+
+
+def markdown(rates: Rates) -> str:
+    """The table of all variants, and that of ours beside the naive ones."""
+    return "\n\n".join(part for part in (_all(rates), _beside(rates)) if part)
+
+
+def _all(rates: Rates) -> str:
+    head = [
+        "what",
+        "callbacks/s",
+        "of an empty route",
+        "the same by CPU",
+        "server CPU, µs each",
+        "p50, p99 ms",
+        "memory, MB",
+        "sender busy",
+    ]
+    return table(head, [_row(rates, name) for name in rates.rounds[0]])
+
+
+def _row(rates: Rates, name: str) -> list[str]:
+    def of(pick: Callable[[Measured], float]) -> Spread:
+        return spread([pick(each[name]) for each in rates.rounds])
+
+    pairs = [(each[name].outcome, each["empty"].outcome) for each in rates.rounds]
+    failed = sum(each[name].outcome.refusals.count for each in rates.rounds)
+    return [
+        NAMED[name].title + (f" ({failed:,} answers 500)" if failed else ""),
+        of(lambda each: each.outcome.per_second).shown(0),
+        spread([this.per_second / empty.per_second for this, empty in pairs]).shown(2),
+        spread([empty.server_cpu_us / this.server_cpu_us for this, empty in pairs]).shown(2),
+        of(lambda each: each.outcome.server_cpu_us).shown(0),
+        f"{of(lambda each: each.outcome.p50).middle:.1f}, {of(lambda each: each.outcome.p99).middle:.1f}",
+        f"{of(lambda each: each.resident_mb).high:.0f}",
+        f"{of(lambda each: each.outcome.sender_busy).middle:.0%}",
+    ]
+
+
+def _beside(rates: Rates) -> str:
+    rows = [_beside_row(rates, naive, ours) for naive, ours, _ in _pairs(rates)]
+    head = ["the receiver that one would write", "its callbacks/s", "ours", "times as many", "the same by CPU"]
+    return table(head, rows) if rows else ""
+
+
+def claims(rates: Rates) -> list[Claim]:
+    """How many times as many callbacks as the naive receiver."""
+    return [
+        Claim(f"callbacks/s over {NAMED[naive].title}", _times(rates, naive, ours).middle, " times", at_least=target)
+        for naive, ours, target in _pairs(rates)
+    ]
+
+
+def _pairs(rates: Rates) -> list[tuple[str, str, float]]:
+    there = rates.rounds[0]
+    return [each for each in BESIDE if each[0] in there and each[1] in there]
+
+
+def _times(rates: Rates, naive: str, ours: str) -> Spread:
+    return spread([each[ours].outcome.per_second / each[naive].outcome.per_second for each in rates.rounds])
+
+
+def _beside_row(rates: Rates, naive: str, ours: str) -> list[str]:
+    pairs = [(each[ours].outcome, each[naive].outcome) for each in rates.rounds]
+    return [
+        NAMED[naive].title,
+        spread([its.per_second for _, its in pairs]).shown(0),
+        spread([our.per_second for our, _ in pairs]).shown(0),
+        _times(rates, naive, ours).shown(1),
+        spread([its.server_cpu_us / our.server_cpu_us for our, its in pairs]).shown(1),
+    ]
