@@ -6,29 +6,41 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import asyncpg
 import click
 
-from bench import growth, latency, layers, memory, pressure, rates, report, several, stores
+from bench import growth, lanes, latency, layers, memory, pressure, rates, report, several, startup, storage, stores
 from bench.measure import How, folder
 from bench.processes import ROOT
+from bench.report import Part
 from bench.stores import Kind
+from bench.tables import as_list
 
 POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
 
-PARTS: Mapping[str, ModuleType] = {
-    "rates": rates,
-    "layers": layers,
-    "latency": latency,
-    "memory": memory,
-    "pressure": pressure,
-    "growth": growth,
-    "several": several,
+PARTS: Mapping[str, Part] = {
+    "rates": Part(rates.TITLE, rates.run, rates.markdown, rates.claims),
+    "layers": Part(layers.TITLE, layers.run, layers.markdown),
+    "latency": Part(latency.TITLE, latency.run, latency.markdown, latency.claims),
+    "memory": Part(memory.TITLE, memory.run, memory.markdown, memory.claims),
+    "pressure": Part(pressure.TITLE, pressure.run, pressure.markdown, pressure.claims),
+    "growth": Part(growth.TITLE, growth.run, growth.markdown, growth.claims),
+    "several": Part(several.TITLE, several.run, several.markdown, several.claims),
+    "storage": Part(storage.TITLE, storage.run, storage.markdown),
+    "lanes": Part(
+        "Deliveries and fetches",
+        lambda how: lanes.measure(how.postgres_url, kinds=how.databases, rounds=min(how.rounds, 3)),
+        lambda found: as_list(lanes.shown(found)),
+    ),
+    "startup": Part(
+        "Starting",
+        lambda how: startup.measure(how.postgres_url, kinds=how.databases, rounds=how.rounds),
+        lambda found: as_list(startup.shown(found)),
+    ),
 }
-"""One module for each question: its TITLE, `run(how)`, which measures, and `markdown` and `claims` of what that returns."""
+"""A part for each question; `--only` chooses among them."""
 
 
 @click.command()
@@ -42,6 +54,7 @@ PARTS: Mapping[str, ModuleType] = {
 @click.option("--pressure-seconds", type=float, default=60.0, show_default=True, help="Of each kind of pressure.")
 @click.option("--burst", type=click.IntRange(1), default=200_000, show_default=True, help="Callbacks, for memory.")
 @click.option("--rows", type=click.IntRange(1), default=5_000_000, show_default=True, help="Stored before, for growth.")
+@click.option("--verdicts", type=click.IntRange(1), default=10_000, show_default=True, help="Forwarded, for storage.")
 @click.option("--postgres-url", default=os.environ.get("TEST_POSTGRES_URL", POSTGRES), show_default=True)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=ROOT / "bench" / "results")
 def main(only: str, out: Path, **options: Any) -> None:

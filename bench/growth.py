@@ -9,8 +9,9 @@ import sys
 from pydantic import BaseModel
 
 from bench.callbacks import IdKind
+from bench.figures import Figure, figure
 from bench.fill import fill
-from bench.measure import TITLES, How, Load, Spread, check_answers, check_stored, fresh, press, rotated, served, spread
+from bench.measure import TITLES, How, Load, check_answers, check_stored, fresh, press, rotated, served
 from bench.sender import Outcome
 from bench.stores import Kind, count, file_of, query
 from bench.tables import Claim, table
@@ -92,15 +93,15 @@ def _row(kind: Kind, ids: IdKind, growth: Growth) -> list[str]:
         f"version {ids[1]}",
         f"{growth.rows:,}",
         f"{growth.gigabytes:.1f}",
-        spread([each["empty"].per_second for each in growth.rounds]).shown(0),
-        spread([each["full"].per_second for each in growth.rounds]).shown(0),
+        figure(each["empty"].per_second for each in growth.rounds).shown(0),
+        figure(each["full"].per_second for each in growth.rounds).shown(0),
         _ratio(growth).shown(2),
-        spread([each["empty"].server_cpu_us / each["full"].server_cpu_us for each in growth.rounds]).shown(2),
+        figure(each["empty"].server_cpu_us / each["full"].server_cpu_us for each in growth.rounds).shown(2),
     ]
 
 
-def _ratio(growth: Growth) -> Spread:
-    return spread([each["full"].per_second / each["empty"].per_second for each in growth.rounds])
+def _ratio(growth: Growth) -> Figure:
+    return figure(each["full"].per_second / each["empty"].per_second for each in growth.rounds)
 
 
 def claims(growths: Growths) -> list[Claim]:

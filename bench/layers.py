@@ -8,11 +8,12 @@ from statistics import median
 
 from pydantic import BaseModel
 
+from bench.figures import Figure, figure
 from bench.inside import Batch, Inside, Timed
-from bench.measure import OWN_CORES, RECEIVER, TITLES, How, Measured, Spread, Variant, fresh, measure, rotated, spread
+from bench.measure import OWN_CORES, RECEIVER, TITLES, How, Measured, Variant, fresh, measure, rotated
 from bench.processes import run_pinned
 from bench.stores import Kind
-from bench.tables import Claim, table
+from bench.tables import table
 
 TITLE = "Where the time goes"
 
@@ -89,17 +90,17 @@ def _ladder(layers: Layers) -> str:
     )
 
 
-def _layer(layers: Layers, name: str, kind: Kind) -> Spread:
+def _layer(layers: Layers, name: str, kind: Kind) -> Figure:
     names = [each for each, _ in LAYERS]
     below = names[names.index(name) - 1] if name != names[0] else None
     return _of_rounds(layers, name, below, kind)
 
 
-def _of_rounds(layers: Layers, name: str, below: str | None, kind: Kind) -> Spread:
+def _of_rounds(layers: Layers, name: str, below: str | None, kind: Kind) -> Figure:
     def cpu(each: dict[str, Measured], rung: str) -> float:
         return each[f"{rung}-{kind}" if rung in ABOVE else rung].outcome.server_cpu_us
 
-    return spread([cpu(each, name) - (cpu(each, below) if below else 0) for each in layers.rounds])
+    return figure(cpu(each, name) - (cpu(each, below) if below else 0) for each in layers.rounds)
 
 
 def _batches(layers: Layers, kind: Kind) -> str:
@@ -120,8 +121,3 @@ def _batch_row(batch: Batch, seen: int) -> list[str]:
         f"{batch.commit_us / batch.size:.1f}",
         f"{batch.commit_us:.0f}",
     ]
-
-
-def claims(_: Layers) -> list[Claim]:
-    """None: it explains."""
-    return []

@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel
@@ -40,6 +39,7 @@ class How(NamedTuple):
     pressure_seconds: float
     burst: int
     rows: int
+    verdicts: int
     databases: Sequence[Kind]
     postgres_url: str
 
@@ -87,24 +87,6 @@ class Measured(BaseModel):
     resident_mb: float
     stored: int | None = None
     batches: list[int] = []
-
-
-class Spread(NamedTuple):
-    """Median, lowest and highest of the rounds."""
-
-    middle: float
-    low: float
-    high: float
-
-    def shown(self, digits: int) -> str:
-        """`median (lowest–highest)`."""
-        middle, low, high = (f"{value:,.{digits}f}" for value in self)
-        return f"{middle} ({low}–{high})" if low != high else middle
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Of the values of all rounds."""
-    return Spread(median(values), min(values), max(values))
 
 
 def rotated(items: Sequence[T], number: int) -> list[T]:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
-from bench.measure import NAIVE_PER_SECOND, RECEIVER, How, Load, Measured, Spread, Variant, measure, rotated, spread
+from bench.figures import Figure, figure
+from bench.measure import NAIVE_PER_SECOND, RECEIVER, How, Load, Measured, Variant, measure, rotated
 from bench.tables import Claim, table
 
 TITLE = "Callbacks a second"
@@ -102,16 +103,16 @@ def _all(rates: Rates) -> str:
 
 
 def _row(rates: Rates, name: str) -> list[str]:
-    def of(pick: Callable[[Measured], float]) -> Spread:
-        return spread([pick(each[name]) for each in rates.rounds])
+    def of(pick: Callable[[Measured], float]) -> Figure:
+        return figure(pick(each[name]) for each in rates.rounds)
 
     pairs = [(each[name].outcome, each["empty"].outcome) for each in rates.rounds]
     failed = sum(each[name].outcome.refusals.count for each in rates.rounds)
     return [
         NAMED[name].title + (f" ({failed:,} answers 500)" if failed else ""),
         of(lambda each: each.outcome.per_second).shown(0),
-        spread([this.per_second / empty.per_second for this, empty in pairs]).shown(2),
-        spread([empty.server_cpu_us / this.server_cpu_us for this, empty in pairs]).shown(2),
+        figure(this.per_second / empty.per_second for this, empty in pairs).shown(2),
+        figure(empty.server_cpu_us / this.server_cpu_us for this, empty in pairs).shown(2),
         of(lambda each: each.outcome.server_cpu_us).shown(0),
         f"{of(lambda each: each.outcome.p50).middle:.1f}, {of(lambda each: each.outcome.p99).middle:.1f}",
         f"{of(lambda each: each.resident_mb).high:.0f}",
@@ -138,16 +139,16 @@ def _pairs(rates: Rates) -> list[tuple[str, str, float]]:
     return [each for each in BESIDE if each[0] in there and each[1] in there]
 
 
-def _times(rates: Rates, naive: str, ours: str) -> Spread:
-    return spread([each[ours].outcome.per_second / each[naive].outcome.per_second for each in rates.rounds])
+def _times(rates: Rates, naive: str, ours: str) -> Figure:
+    return figure(each[ours].outcome.per_second / each[naive].outcome.per_second for each in rates.rounds)
 
 
 def _beside_row(rates: Rates, naive: str, ours: str) -> list[str]:
     pairs = [(each[ours].outcome, each[naive].outcome) for each in rates.rounds]
     return [
         NAMED[naive].title,
-        spread([its.per_second for _, its in pairs]).shown(0),
-        spread([our.per_second for our, _ in pairs]).shown(0),
+        figure(its.per_second for _, its in pairs).shown(0),
+        figure(our.per_second for our, _ in pairs).shown(0),
         _times(rates, naive, ours).shown(1),
-        spread([its.server_cpu_us / our.server_cpu_us for our, its in pairs]).shown(1),
+        figure(its.server_cpu_us / our.server_cpu_us for our, its in pairs).shown(1),
     ]

@@ -2,12 +2,11 @@
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, SerializeAsAny
 
@@ -15,12 +14,21 @@ from bench.callbacks import BODY
 from bench.measure import How
 from bench.processes import cores
 from bench.stores import SQLITE, sqlite_version
-from bench.tables import claims_table
+from bench.tables import Claim, claims_table
 
 _LIBRARIES = (
     *("starlette", "uvicorn", "uvloop", "httptools", "pydantic", "orjson", "sqlalchemy", "asyncpg"),
     *("fastapi", "sqlmodel", "psycopg"),
 )
+
+
+class Part(NamedTuple):
+    """A question: how it is measured, and how what was found is shown to people."""
+
+    title: str
+    run: Callable[[How], BaseModel]
+    markdown: Callable[[Any], str]
+    claims: Callable[[Any], list[Claim]] = lambda _: []
 
 
 class Machine(BaseModel):
@@ -99,11 +107,11 @@ def durability(postgres: dict[str, str] | None) -> dict[str, str]:
     return said
 
 
-def markdown(report: Report, modules: Mapping[str, ModuleType]) -> str:
+def markdown(report: Report, there: Mapping[str, Part]) -> str:
     """What may be relied on, the tables of each part, and what it was measured on."""
-    texts = [f"## {modules[name].TITLE}\n\n{modules[name].markdown(part)}" for name, part in report.parts.items()]
-    texts += [f"## {modules[name].TITLE}\n\nNot measured: {why}" for name, why in report.failed.items()]
-    claims = [claim for name, part in report.parts.items() for claim in modules[name].claims(part)]
+    texts = [f"## {there[name].title}\n\n{there[name].markdown(part)}" for name, part in report.parts.items()]
+    texts += [f"## {there[name].title}\n\nNot measured: {why}" for name, why in report.failed.items()]
+    claims = [claim for name, part in report.parts.items() for claim in there[name].claims(part)]
     top = [f"## Summary\n\n{claims_table(claims)}"] if claims else []
     return "\n\n".join([*top, *texts, f"## Measured on\n\n{_foot(report)}"]) + "\n"
 
@@ -125,8 +133,8 @@ def _foot(report: Report) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def write(report: Report, modules: Mapping[str, ModuleType], folder: Path) -> None:
+def write(report: Report, there: Mapping[str, Part], folder: Path) -> None:
     """`newest.json` and `newest.md` in the folder, which is made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "newest.json").write_text(report.model_dump_json(indent=1) + "\n")
-    (folder / "newest.md").write_text(markdown(report, modules))
+    (folder / "newest.md").write_text(markdown(report, there))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from bench.measure import TITLES, How, Spread, check_answers, check_stored, fresh, press, rotated, served, spread
+from bench.figures import Figure, figure
+from bench.measure import TITLES, How, check_answers, check_stored, fresh, press, rotated, served
 from bench.sender import Outcome
 from bench.stores import Kind, count, migrate
 from bench.tables import Claim, table
@@ -67,8 +68,8 @@ def markdown(several: Several) -> str:
 
 
 def _row(kind: Kind, rounds: list[dict[int, Outcome]]) -> list[str]:
-    def of(number: int, name: str) -> Spread:
-        return spread([getattr(each[number], name) for each in rounds])
+    def of(number: int, name: str) -> Figure:
+        return figure(getattr(each[number], name) for each in rounds)
 
     return [
         TITLES[kind],
@@ -82,8 +83,8 @@ def _row(kind: Kind, rounds: list[dict[int, Outcome]]) -> list[str]:
     ]
 
 
-def _ratio(rounds: list[dict[int, Outcome]]) -> Spread:
-    return spread([each[2].per_second / each[1].per_second for each in rounds])
+def _ratio(rounds: list[dict[int, Outcome]]) -> Figure:
+    return figure(each[2].per_second / each[1].per_second for each in rounds)
 
 
 def claims(several: Several) -> list[Claim]:

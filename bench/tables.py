@@ -35,3 +35,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1)
     """The first `texts` columns are text; the others are figures, to the right."""
     lines = [head, ["---"] * texts + ["---:"] * (len(head) - texts), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def as_list(lines: str) -> str:
+    """Lines as the points of a list."""
+    return "\n".join(f"- {line}" for line in lines.splitlines())

@@ -11,7 +11,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--rounds", "1", "--seconds", "0.2", "--warm-up", "0.1", "--connections", "4"]
-SMALL = ["--latency-seconds", "0.2", "--pressure-seconds", "0.5", "--burst", "200", "--rows", "1000"]
+SMALL = [
+    "--latency-seconds",
+    "0.2",
+    "--pressure-seconds",
+    "0.5",
+    "--burst",
+    "200",
+    "--rows",
+    "1000",
+    "--verdicts",
+    "100",
+]
 
 
 def bench(folder: Path, *options: str) -> tuple[dict[str, Any], str]:
@@ -46,6 +57,7 @@ def test_it_measures_and_writes_its_tables(tmp_path: Path) -> None:
         ("growth", "| SQLite | version 4 | 1,000 |"),
         ("pressure", "| 4 times the connections |"),
         ("several", "| SQLite |"),
+        ("storage", "| `verdicts` |"),
     ],
 )
 def test_each_part_answers_its_question(tmp_path: Path, part: str, said: str) -> None:
