@@ -16,10 +16,10 @@ SECRET = "whsec_only_for_measurements_0123456789abcdef"
 REPEATED_AFTER = 1_000
 """Requests between a callback and its repeat: far enough that the first one is stored by then."""
 
-_ID = "11111111-1111-7111-8111-111111111111"
+ID = "11111111-1111-7111-8111-111111111111"
 _CONTENT = {
     "event": "evaluation.completed",
-    "evaluation_id": _ID,
+    "evaluation_id": ID,
     "status": "completed",
     "client_ref": "order-88213/headshot-03",
     "run_id": "01a1eef7-00b4-781f-a8e2-5d940ed90475",
@@ -94,7 +94,7 @@ _HEAD = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/j
 
 
 def _request(evaluation_id: UUID) -> bytes:
-    body = BODY.replace(_ID.encode(), str(evaluation_id).encode())
+    body = BODY.replace(ID.encode(), str(evaluation_id).encode())
     head = (
         f"{_HEAD}Content-Length: {len(body)}\r\nRunflow-Request-Id: req_{secrets.token_hex(8)}\r\n"
         f"Runflow-Signature: {_SECRET.sign(body)}\r\n\r\n"

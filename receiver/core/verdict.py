@@ -243,7 +243,7 @@ def _fetchable(url: str | None) -> str | None:
     return None if url is not None and url[:5].lower() == "data:" else url
 
 
-def revise(stored: Verdict, found: Verdict) -> Verdict:
-    """`found` under its number: 1 for the first forwarded result, one more if it differs from what is stored."""
-    first = stored.revision == 0
-    return found.model_copy(update={"revision": 1 if first else stored.revision + (not says_the_same(stored, found))})
+def revise(stored: Verdict | None, found: Verdict) -> Verdict:
+    """`found` under its number: 1 for the first forwarded result, one more if it differs from what was `stored` as the last."""
+    number = 1 if stored is None else stored.revision + (not says_the_same(stored, found))
+    return found.model_copy(update={"revision": number})

@@ -11,8 +11,9 @@ from aiolimiter import AsyncLimiter
 
 from receiver.core.envelope import Message
 from receiver.core.retry import backoff
+from receiver.pipeline.ahead import KEPT_SECONDS, Ahead
 from receiver.pipeline.batcher import Batcher
-from receiver.pipeline.pace import allowed, chance
+from receiver.pipeline.pace import Allowance, allowed, chance
 from receiver.pipeline.pause import Pause
 from receiver.pipeline.station import Bells
 from receiver.pipeline.tasks import Patience, Tasks
@@ -28,6 +29,8 @@ LONGEST_WAIT = timedelta(hours=1)
 LONGEST_PAUSE = timedelta(minutes=5)
 LONGEST_ASKED_WAIT = timedelta(hours=1)
 """The most that a sink's `Retry-After` is heeded."""
+MOST_UNSETTLED = 250
+"""Sends whose outcome waits to be written back: with more than this no further one is begun."""
 MOST_CLAIMED = 1000
 """How many messages one claim takes at most: on SQLite callbacks wait while it runs, for some tens of milliseconds."""
 
@@ -60,7 +63,10 @@ class SinkLane:
         self._holder = None if plan.rate is None else process
         # Longer than from one message to the next, or two processes would take turns and double the rate.
         self._hold = outbox.HOLD if plan.rate is None else max(outbox.HOLD, timedelta(seconds=2 / plan.rate))
-        self._tasks = Tasks(plan.concurrency, bells.bell(self._lane).set)
+        self._tasks = Tasks(plan.concurrency + MOST_UNSETTLED, self._more)
+        self._ahead = Ahead(
+            plan.concurrency, self._begin, may_begin=lambda: self._tasks.room > 0, hungry=bells.bell(self._lane).set
+        )
         self._settle = Batcher(self._write_settled, flights=1)
         self._patience = Patience(self._lease.total_seconds())
         self._log = log.bind(sink=plan.name)
@@ -74,8 +80,8 @@ class SinkLane:
 
     async def step(self) -> datetime | None:
         """Starts as many sends as there is room for."""
-        room = min(self._tasks.room * self._plan.sink.batch, MOST_CLAIMED)
-        allowance = await allowed(self._limiter, room, self._next_due, self._database.now)
+        self._give_back(KEPT_SECONDS)
+        allowance = await self._allowance()
         if not allowance.begin:
             return allowance.look_again  # or whatever ends first rings the bell
         taken = await self._database.write(
@@ -88,15 +94,36 @@ class SinkLane:
             sole_holder=self._holder,
             hold=self._hold,
         )
-        for chunk in _chunks(taken.claimed, self._plan.sink.batch):
-            self._tasks.start(self._send(chunk, probing=taken.probing))
+        chunks = _chunks(taken.claimed, self._plan.sink.batch)
+        self._ahead.add([(chunk, taken.probing) for chunk in chunks])
         return taken.next_moment
+
+    async def _allowance(self) -> Allowance:
+        """How many to claim: ahead of free slots only where no rate is set, for what is permitted counts as used."""
+        if self._limiter is None:
+            return Allowance(min(self._ahead.wanted * self._plan.sink.batch, MOST_CLAIMED))
+        room = min(self._ahead.free * self._plan.sink.batch, MOST_CLAIMED)
+        return await allowed(self._limiter, room, self._next_due, self._database.now)
+
+    def _more(self) -> None:
+        self._ahead.fill()
+
+    def _begin(self, work: tuple[Sequence[Claimed], bool]) -> None:
+        claimed, probing = work
+        self._tasks.start(self._send(claimed, probing=probing))
+
+    def _give_back(self, older_than: float = 0) -> None:
+        """Makes due again what was claimed ahead and not begun."""
+        for claimed, _ in self._ahead.give_back(older_than):
+            self._settle.post(self._given_back(claimed))
 
     async def _next_due(self) -> datetime | None:
         return await self._database.read(outbox.next_due, self._plan.name)
 
     async def stop(self, grace: float) -> None:
         """Lets what is under way end within `grace` seconds; gives back the rest."""
+        for claimed, _ in self._ahead.give_back():
+            self._cut_off += self._given_back(claimed)
         await self._tasks.stop(grace)
         self._patience.end()
         await self._settle.drained()
@@ -108,7 +135,8 @@ class SinkLane:
     async def _send(self, claimed: Sequence[Claimed], *, probing: bool) -> None:
         settled: list[Settled] | None = None
         try:
-            outcomes = await self._outcomes(claimed)
+            with self._ahead.slot():
+                outcomes = await self._outcomes(claimed)
             settled = self._settled(claimed, outcomes)
             # The pause first: what is settled may be claimed again at once.
             await self._heed(outcomes, probing=probing)
@@ -125,7 +153,10 @@ class SinkLane:
         """Pauses the sink if it is down, and ends its pause when a probe was not told so."""
         down = next((outcome for outcome in outcomes if isinstance(outcome, Down)), None)
         if down is not None:
+            not_begun = self._ahead.give_back()
             await self._pause.begin(down.reason, lambda failures: max(_pause_of(failures), _asked(down.after)))
+            for claimed, _ in not_begun:
+                self._settle.post(self._given_back(claimed))
         elif probing:
             await self._pause.end()
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from aiolimiter import AsyncLimiter
@@ -13,8 +14,9 @@ from receiver.core.fetching import Trouble, has_grace, next_try
 from receiver.core.retry import backoff
 from receiver.core.routing import Route
 from receiver.core.verdict import from_tree
+from receiver.pipeline.ahead import KEPT_SECONDS, Ahead
 from receiver.pipeline.batcher import Batcher
-from receiver.pipeline.pace import allowed, chance
+from receiver.pipeline.pace import Allowance, allowed, chance
 from receiver.pipeline.pause import Pause
 from receiver.pipeline.stage import announce
 from receiver.pipeline.station import FETCHES, Bells
@@ -30,6 +32,10 @@ LEASE = timedelta(seconds=60)
 FIRST_PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=5)
 SHORTEST_PAUSE = timedelta(seconds=1)
+MOST_WRITTEN_AT_ONCE = 100
+MOST_UNWRITTEN = 200
+MOST_UNWRITTEN_BYTES = 64 * 1024 * 1024
+"""Trees that were fetched and wait to be written back: with more than this no further fetch is begun."""
 
 log = structlog.get_logger()
 
@@ -55,8 +61,10 @@ class FetchLane:
         self._pace = pace
         self._sharers = 1
         self._limiter = _limiter(pace.rate)
-        self._tasks = Tasks(pace.concurrency, bells.bell(FETCHES).set)
-        self._finish = Batcher(self._write_finished, flights=database.intake_flights, most=50)
+        self._tasks = Tasks(pace.concurrency + MOST_UNWRITTEN, self._more)
+        self._ahead = Ahead(pace.concurrency, self._begin, may_begin=self._may_begin, hungry=bells.bell(FETCHES).set)
+        self._unwritten_bytes = 0
+        self._finish = Batcher(self._write_finished, flights=1, most=MOST_WRITTEN_AT_ONCE)
         self._settle = Batcher(self._write_settled, flights=1, most=200)
         self._patience = Patience(LEASE.total_seconds() / 2)
         self._pause = Pause(database, lanes.FETCH, "fetch", self._patience, log)
@@ -75,9 +83,8 @@ class FetchLane:
             taken = await self._database.write(fetches.take_keyless, self._routes, now=self._database.now())
             announce(self._bells, taken.released)
             return taken.next_moment
-        allowance = await allowed(
-            self._limiter, self._tasks.room, lambda: self._database.read(fetches.next_due), self._database.now
-        )
+        self._give_back(self._ahead.give_back(KEPT_SECONDS))
+        allowance = await self._allowance()
         taken = await self._database.write(
             fetches.take,
             self._routes,
@@ -87,12 +94,35 @@ class FetchLane:
             idle=not self._tasks.busy,
         )
         announce(self._bells, taken.released)
-        for claimed in taken.claimed:
-            self._tasks.start(self._fetch(claimed, probing=taken.probing))
+        self._ahead.add([(claimed, taken.probing) for claimed in taken.claimed])
         return min((at for at in (taken.next_moment, allowance.look_again) if at is not None), default=None)
+
+    async def _allowance(self) -> Allowance:
+        """How many to claim: ahead of free slots only where no rate is set, for what is permitted counts as used."""
+        if self._limiter is None:
+            return Allowance(self._ahead.wanted)
+        next_due = partial(self._database.read, fetches.next_due)
+        return await allowed(self._limiter, self._ahead.free, next_due, self._database.now)
+
+    def _may_begin(self) -> bool:
+        """Whether not too much waits to be written back."""
+        return self._tasks.room > 0 and self._unwritten_bytes < MOST_UNWRITTEN_BYTES
+
+    def _more(self) -> None:
+        self._ahead.fill()
+
+    def _begin(self, work: tuple[ClaimedFetch, bool]) -> None:
+        claimed, probing = work
+        self._tasks.start(self._fetch(claimed, probing=probing))
+
+    def _give_back(self, works: Sequence[tuple[ClaimedFetch, bool]]) -> None:
+        """Makes due again what was not begun."""
+        for claimed, _ in works:
+            self._settle.post(SettledFetch(claimed, self._database.now(), None, uncounted=True))
 
     async def stop(self, grace: float) -> None:
         """Lets what is under way end within `grace` seconds; gives back the rest."""
+        self._cut_off += [claimed for claimed, _ in self._ahead.give_back()]
         await self._tasks.stop(grace)
         self._patience.end()
         await self._finish.drained()
@@ -105,7 +135,8 @@ class FetchLane:
 
     async def _fetch(self, claimed: ClaimedFetch, *, probing: bool) -> None:
         try:
-            answer = await self._ask(claimed)
+            with self._ahead.slot():
+                answer = await self._ask(claimed)
             if probing and not _is_lanes_own(answer):
                 await self._pause.end()
             await self._handle(claimed, answer)
@@ -143,11 +174,17 @@ class FetchLane:
         if answer.oddities:
             log.warning("fetch.odd", evaluation_id=str(claimed.evaluation_id), oddities=answer.oddities[:20])
         verdict = from_tree(answer.evaluation, claimed.known)
-        await self._finish.put(FinishedFetch(claimed, Found(verdict, answer.body, answer.evaluation.updated_at)))
+        self._unwritten_bytes += len(answer.body)
+        try:
+            await self._finish.put(FinishedFetch(claimed, Found(verdict, answer.body, answer.evaluation.updated_at)))
+        finally:
+            self._unwritten_bytes -= len(answer.body)
 
     async def _wait(self, claimed: ClaimedFetch, trouble: Trouble, detail: str, after: timedelta | None) -> None:
         """The lane's own failure: everyone waits, and this evaluation has used up no attempt."""
+        not_begun = self._ahead.give_back()
         await self._pause.begin(f"{trouble}: {detail}", lambda failures: _pause_of(failures, after))
+        self._give_back(not_begun)
         await self._settle.put(SettledFetch(claimed, self._database.now(), trouble, uncounted=True))
 
     async def _give_up(self, claimed: ClaimedFetch, trouble: Trouble) -> None:

@@ -5,12 +5,13 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Row, bindparam, case, func, select, update
+from sqlalchemy import BindParameter, Column, ColumnElement, Connection, Row, bindparam, case, func, select, update
 
 from receiver.core.routing import Route
 from receiver.core.verdict import Verdict, without_tree
 from receiver.store import lanes
 from receiver.store.results import Found, Released, release
+from receiver.store.rows import one_of, update_rows
 from receiver.store.tables import fetches, verdicts
 
 HELD_AT_ONCE = 200
@@ -50,76 +51,29 @@ class FinishedFetch(NamedTuple):
 
 def claim(conn: Connection, *, limit: int, lease: timedelta, now: datetime) -> list[ClaimedFetch]:
     """Leases what is due, the longest due first. Counts the attempt now, so that one that kills its process counts."""
-    due = (
-        select(fetches.c.evaluation_id)
-        .where(fetches.c.due_at <= now)
-        .order_by(fetches.c.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("due")  # evaluated once; a subquery might be run again, and lock more than the limit
-    )
-    leased = (
-        update(fetches)
-        .where(fetches.c.evaluation_id.in_(select(due.c.evaluation_id)))
-        .values(leased=True, claim=fetches.c.claim + 1, attempts=fetches.c.attempts + 1, due_at=now + lease)
-        .returning(*(fetches.c[name] for name in ("evaluation_id", "claim", "asked", "attempts", "started_at")))
-    )
-    rows: dict[UUID, list[Any]] = {row.evaluation_id: list(row) for row in conn.execute(leased)}
-    known = select(verdicts.c.evaluation_id, verdicts.c.document).where(verdicts.c.evaluation_id.in_(rows))
-    return [
-        ClaimedFetch._make([*rows[key], Verdict.model_validate_json(document)]) for key, document in conn.execute(known)
+    columns = [fetches.c[name] for name in ClaimedFetch._fields[:-1]]
+    due = _overdue(conn, columns, fetches.c.due_at, limit, now)
+    claimed = [
+        ClaimedFetch(key, number + 1, asked, attempts + 1, started_at, Verdict.model_validate_json(document))
+        for key, number, asked, attempts, started_at, document in due
     ]
+    leases = [
+        {"evaluation_id": it.evaluation_id, "leased": True, "claim": it.claim, "attempts": it.attempts}
+        | {"due_at": now + lease}
+        for it in claimed
+    ]
+    update_rows(conn, fetches, leases)
+    return claimed
 
 
 def settle(conn: Connection, settled: Sequence[SettledFetch], now: datetime) -> None:
     """Writes back fetches without a result. One whose lease was lost changes nothing."""
-    if settled:
-        _end(conn, [(each.claimed, each.due_at, each.error, each.uncounted) for each in settled], now)
-
-
-def finish(
-    conn: Connection, finished: Sequence[FinishedFetch], routes: Sequence[Route], now: datetime
-) -> list[Released]:
-    """Releases what fetches brought. One whose lease was lost changes nothing."""
-    leases = _leases(conn, [each.claimed.evaluation_id for each in finished])
-    still_ours = [each for each in finished if _key(each.claimed) in leases]
-    return _end_with(conn, [(each.claimed, each.found, None) for each in still_ours], routes, now)
-
-
-def _leases(conn: Connection, ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
-    """Which claims on these are in force; they stay so until this transaction ends."""
-    held = select(fetches.c.evaluation_id, fetches.c.claim).where(fetches.c.leased, fetches.c.evaluation_id.in_(ids))
-    return {(key, number) for key, number in conn.execute(held.order_by(fetches.c.evaluation_id).with_for_update())}
-
-
-def _key(claimed: ClaimedFetch) -> tuple[UUID, int]:
-    return claimed.evaluation_id, claimed.claim
-
-
-def _end_with(
-    conn: Connection,
-    ended: Sequence[tuple[ClaimedFetch, Found, str | None]],
-    routes: Sequence[Route],
-    now: datetime,
-) -> list[Released]:
-    """Releases results and ends their leases."""
-    if not ended:
-        return []
-    released = release(conn, [found for _, found, _ in ended], routes, now)
-    _end(conn, [(claimed, None, error, False) for claimed, _, error in ended], now)
-    _no_longer_held(conn, [claimed.evaluation_id for claimed, _, _ in ended])
-    return released
-
-
-def _end(
-    conn: Connection, ended: Sequence[tuple[ClaimedFetch, datetime | None, str | None, bool]], now: datetime
-) -> None:
-    """Ends leases. One that was asked for again meanwhile is due now, whatever this fetch said."""
     statement = (
         update(fetches)
         .where(fetches.c.evaluation_id == bindparam("key"), fetches.c.claim == bindparam("number"), fetches.c.leased)
         .values(
             leased=False,
+            # One that was asked for again meanwhile is due now, whatever this fetch said.
             due_at=case((fetches.c.asked > bindparam("seen"), _moment("now")), else_=_moment("then")),
             attempts=fetches.c.attempts - bindparam("back"),
             # One that was given back says nothing new, and why there is no tree may have to be told.
@@ -129,46 +83,86 @@ def _end(
     rows = [
         {"key": it.evaluation_id, "number": it.claim, "seen": it.asked, "now": now}
         | {"then": due_at, "back": int(uncounted), "error": error}
-        for it, due_at, error, uncounted in sorted(ended, key=lambda each: each[0].evaluation_id)
+        for it, due_at, error, uncounted in sorted(settled, key=lambda each: each.claimed.evaluation_id)
     ]
-    conn.execute(statement, rows)
+    if rows:
+        conn.execute(statement, rows)
 
 
 def _moment(name: str) -> BindParameter[datetime]:
     return bindparam(name, type_=fetches.c.due_at.type)
 
 
-def _no_longer_held(conn: Connection, ids: Sequence[UUID]) -> None:
-    conn.execute(update(fetches).where(fetches.c.evaluation_id.in_(ids)).values(hold_until=None))
+def finish(
+    conn: Connection, finished: Sequence[FinishedFetch], routes: Sequence[Route], now: datetime
+) -> list[Released]:
+    """Releases what fetches brought. One whose lease was lost changes nothing."""
+    return _end_with(conn, [(each.claimed, each.found, None) for each in finished], routes, now)
+
+
+def _end_with(
+    conn: Connection,
+    ended: Sequence[tuple[ClaimedFetch, Found, str | None]],
+    routes: Sequence[Route],
+    now: datetime,
+) -> list[Released]:
+    """Releases results and ends their leases. One whose lease was lost changes nothing."""
+    leases = _leases(conn, [claimed.evaluation_id for claimed, _, _ in ended])
+    ours = [each for each in ended if _key(each[0]) in leases]
+    released = release(conn, [found for _, found, _ in ours], routes, now)
+    rows = [
+        {"evaluation_id": claimed.evaluation_id, "leased": False, "hold_until": None}
+        # One that was asked for again meanwhile is due now, whatever this fetch said.
+        | {"due_at": now if leases[_key(claimed)].asked > claimed.asked else None}
+        | {"last_error": leases[_key(claimed)].last_error if error is None else error}
+        for claimed, _, error in ours
+    ]
+    update_rows(conn, fetches, rows)
+    return released
+
+
+def _leases(conn: Connection, ids: Sequence[UUID]) -> dict[tuple[UUID, int], Row[Any]]:
+    """The claims on these that are in force, with `asked` and `last_error`; all stays so until this transaction ends."""
+    held = (
+        select(*(fetches.c[name] for name in ("evaluation_id", "claim", "asked", "last_error")))
+        .where(fetches.c.leased, one_of(conn, fetches.c.evaluation_id, ids))
+        .order_by(fetches.c.evaluation_id)
+        .with_for_update()
+    )
+    return {(row.evaluation_id, row.claim): row for row in conn.execute(held)}
+
+
+def _key(claimed: ClaimedFetch) -> tuple[UUID, int]:
+    return claimed.evaluation_id, claimed.claim
+
+
+_TO_RELEASE = (fetches.c.evaluation_id, fetches.c.last_error)
 
 
 def release_held(conn: Connection, routes: Sequence[Route], *, limit: int, now: datetime) -> list[Released]:
     """Releases without their tree those that were held for long enough, also while the lane is paused."""
-    rows = _overdue(conn, fetches.c.hold_until, limit, now)
-    _no_longer_held(conn, [row.evaluation_id for row in rows])
+    rows = _overdue(conn, _TO_RELEASE, fetches.c.hold_until, limit, now)
+    update_rows(conn, fetches, [{"evaluation_id": row.evaluation_id, "hold_until": None} for row in rows])
     return release(conn, [_alone(row.document, row.last_error or NOTHING_TRIED) for row in rows], routes, now)
 
 
 def release_keyless(conn: Connection, routes: Sequence[Route], *, limit: int, now: datetime) -> list[Released]:
     """Releases without their tree those whose fetch is due, in a process that has no key to fetch with."""
-    rows = _overdue(conn, fetches.c.due_at, limit, now)
-    ids = [row.evaluation_id for row in rows]
-    conn.execute(
-        update(fetches)
-        .where(fetches.c.evaluation_id.in_(ids))
-        .values(leased=False, due_at=None, hold_until=None, last_error=NO_API_KEY)
-    )
+    rows = _overdue(conn, _TO_RELEASE, fetches.c.due_at, limit, now)
+    ended = {"leased": False, "due_at": None, "hold_until": None, "last_error": NO_API_KEY}
+    update_rows(conn, fetches, [{"evaluation_id": row.evaluation_id, **ended} for row in rows])
     return release(conn, [_alone(row.document, NO_API_KEY) for row in rows], routes, now)
 
 
 def _overdue(
-    conn: Connection, column: ColumnElement[datetime | None], limit: int, now: datetime
-) -> Sequence[Row[UUID, str | None, str]]:
+    conn: Connection, columns: Sequence[Column[Any]], moment: Column[datetime | None], limit: int, now: datetime
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """These columns of the fetches whose moment has come, and the verdict's document, the longest overdue first."""
     overdue = (
-        select(fetches.c.evaluation_id, fetches.c.last_error, verdicts.c.document)
+        select(*columns, verdicts.c.document)
         .join(verdicts, verdicts.c.evaluation_id == fetches.c.evaluation_id)
-        .where(column <= now)
-        .order_by(column)
+        .where(moment <= now)
+        .order_by(moment)
         .limit(limit)
         .with_for_update(skip_locked=True, of=fetches)
     )
@@ -183,8 +177,6 @@ def give_up(
     conn: Connection, claimed: ClaimedFetch, error: str, routes: Sequence[Route], now: datetime
 ) -> list[Released]:
     """Ends the tries for good; a verdict that is still held goes out without its tree. A lost lease changes nothing."""
-    if _key(claimed) not in _leases(conn, [claimed.evaluation_id]):
-        return []
     return _end_with(conn, [(claimed, Found(without_tree(claimed.known, error)), error)], routes, now)
 
 

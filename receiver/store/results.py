@@ -1,16 +1,17 @@
 """Releasing results: the verdict, its tree as rows, and one delivery for each sink it is due to, in one transaction."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, Table, delete, select
 
 from receiver.core.routing import Route, due_to
 from receiver.core.verdict import Verdict, revise
-from receiver.store.intake import clip, upsert
+from receiver.store.intake import clip
+from receiver.store.rows import insert_rows, one_of, put_rows, update_rows
 from receiver.store.tables import actions, deliveries, gate_failures, issues, judges, revisions, trees, verdicts
 
 _CHILDREN = (judges, issues, gate_failures, actions)
@@ -53,7 +54,7 @@ def _stored(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, Row[Any]]:
     columns = ("evaluation_id", "document", "revision", "due_to", "tree", "tree_updated_at")
     query = (
         select(*(verdicts.c[name] for name in columns))
-        .where(verdicts.c.evaluation_id.in_(ids))
+        .where(one_of(conn, verdicts.c.evaluation_id, ids))
         .order_by(verdicts.c.evaluation_id)
         .with_for_update()
     )
@@ -64,7 +65,9 @@ def _given_before(conn: Connection, stored: Sequence[Row[Any]]) -> dict[UUID, se
     """The sinks that any earlier revision was due to."""
     given: dict[UUID, set[str]] = {row.evaluation_id: set(orjson.loads(row.due_to)) for row in stored}
     revised = [row.evaluation_id for row in stored if row.revision > 1]
-    earlier = select(revisions.c.evaluation_id, revisions.c.due_to).where(revisions.c.evaluation_id.in_(revised))
+    earlier = select(revisions.c.evaluation_id, revisions.c.due_to).where(
+        one_of(conn, revisions.c.evaluation_id, revised)
+    )
     for key, sinks in conn.execute(earlier) if revised else ():
         given[key].update(orjson.loads(sinks))
     return given
@@ -95,7 +98,9 @@ class _Batch:
         self._deliveries: list[dict[str, Any]] = []
 
     def add(self, found: Found, before: Row[Any], given_before: Collection[str]) -> Released:
-        verdict = revise(Verdict.model_validate_json(before.document), found.verdict)
+        # The first result has nothing to be compared with, so what was stored before it need not be read.
+        stored = Verdict.model_validate_json(before.document) if before.revision else None
+        verdict = revise(stored, found.verdict)
         is_new = verdict.revision != before.revision
         sinks = due_to(self._routes, verdict, given_before) if is_new else []
         if is_new and before.revision > 0:
@@ -103,7 +108,7 @@ class _Batch:
         self._verdicts.append(
             row_of(verdict)
             | {"due_to": orjson.dumps(sinks).decode() if is_new else before.due_to}
-            | {"tree_updated_at": found.tree_updated_at or before.tree_updated_at, "key": verdict.evaluation_id}
+            | {"tree_updated_at": found.tree_updated_at or before.tree_updated_at}
         )
         if found.tree is not None:
             self._add_tree(verdict, found.tree, replaces=before.tree == "complete")
@@ -116,41 +121,38 @@ class _Batch:
         self._replaced += [key] if replaces else []
         self._children[judges] += [
             {
-                **judge.model_dump(),
+                **judge.__dict__,
                 "evidence": _json(judge.evidence),
                 "sub_point_results": _json(judge.sub_point_results),
+                "evaluation_id": key,
+                "position": position,
             }
-            | {"evaluation_id": key, "position": position}
             for position, judge in enumerate(verdict.judges)
         ]
         self._children[issues] += [
-            {**issue.model_dump(), "category": clip(issue.category), "evaluation_id": key, "position": position}
+            {**issue.__dict__, "category": clip(issue.category), "evaluation_id": key, "position": position}
             for position, issue in enumerate(verdict.issues)
         ]
         self._children[gate_failures] += [
-            {**failure.model_dump(), "evaluation_id": key, "position": position}
+            {**failure.__dict__, "evaluation_id": key, "position": position}
             for position, failure in enumerate(verdict.gate_failures)
         ]
         if verdict.action is not None:
-            self._children[actions].append({**verdict.action.model_dump(), "evaluation_id": key})
+            self._children[actions].append({**verdict.action.__dict__, "evaluation_id": key})
 
     def _delivery(self, verdict: Verdict, sink: str) -> dict[str, Any]:
         return new_delivery(verdict.evaluation_id, sink, verdict.revision, self._now)
 
     def write(self, conn: Connection) -> None:
         columns = [column.name for column in revisions.columns]
-        _insert(conn, revisions, ({name: row[name] for name in columns} for row in self._superseded))
-        if self._verdicts:
-            conn.execute(update(verdicts).where(verdicts.c.evaluation_id == bindparam("key")), self._verdicts)
-        if self._trees:
-            made = upsert(conn)(trees)
-            newest = {name: made.excluded[name] for name in ("fetched_at", "body")}
-            conn.execute(made.on_conflict_do_update(index_elements=[trees.c.evaluation_id], set_=newest), self._trees)
+        insert_rows(conn, revisions, [{name: row[name] for name in columns} for row in self._superseded])
+        update_rows(conn, verdicts, self._verdicts)
+        put_rows(conn, trees, self._trees)
         for table, rows in self._children.items():
             if self._replaced:
-                conn.execute(delete(table).where(table.c.evaluation_id.in_(self._replaced)))
-            _insert(conn, table, rows)
-        _insert(conn, deliveries, self._deliveries)
+                conn.execute(delete(table).where(one_of(conn, table.c.evaluation_id, self._replaced)))
+            insert_rows(conn, table, rows)
+        insert_rows(conn, deliveries, self._deliveries)
 
 
 def row_of(verdict: Verdict) -> dict[str, Any]:
@@ -191,12 +193,6 @@ def new_delivery(evaluation_id: UUID, sink: str, revision: int, now: datetime, r
         "created_at": now,
         "started_at": now,
     }
-
-
-def _insert(conn: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
-    listed = list(rows)
-    if listed:
-        conn.execute(insert(table), listed)
 
 
 def _json(value: Any) -> str | None:

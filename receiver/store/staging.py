@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, case, insert, literal, select, update
+from sqlalchemy import Connection, case, literal, select
 
 from receiver.core.verdict import Origin, Verdict
 from receiver.store.intake import upsert
 from receiver.store.results import row_of
+from receiver.store.rows import insert_new, insert_rows, update_rows
 from receiver.store.tables import WAITING, events, fetches, verdicts
 
 
@@ -64,31 +65,34 @@ def _take(conn: Connection, limit: int) -> list[WaitingEvent]:
     columns = (events.c[name] for name in WaitingEvent._fields)
     oldest = select(*columns).where(WAITING).order_by(events.c.received_at).limit(limit)
     taken = [WaitingEvent(*row) for row in conn.execute(oldest.with_for_update(skip_locked=True))]
-    if taken:
-        # Row by row: one condition that names all of them takes SQLAlchemy ten times as long to build as this to run.
-        at_key = (events.c.evaluation_id == bindparam("id"), events.c.event == bindparam("name"))
-        keys = [{"id": each.evaluation_id, "name": each.event} for each in taken]
-        conn.execute(update(events).values(waiting=False).where(*at_key), keys)
+    seen_to = [{"evaluation_id": each.evaluation_id, "event": each.event, "waiting": False} for each in taken]
+    update_rows(conn, events, seen_to)
     return taken
 
 
 def _insert_pending(conn: Connection, found: Sequence[Verdict]) -> set[UUID]:
     """Inserts those that are new, and returns their ids; another process may be at another event of the same evaluation."""
     rows = [row_of(verdict) | {"due_to": "[]", "tree_updated_at": None} for verdict in found]
-    made = upsert(conn)(verdicts).on_conflict_do_nothing().returning(verdicts.c.evaluation_id)
     # In the order of their ids, so that two processes cannot wait for each other.
-    return set(conn.scalars(made, sorted(rows, key=lambda row: row["evaluation_id"])))
+    return insert_new(conn, verdicts, sorted(rows, key=lambda row: row["evaluation_id"].int))
 
 
 def _ask(conn: Connection, new: Sequence[Staged], now: datetime) -> None:
-    if new:
-        rows = [
-            {"evaluation_id": it.event.evaluation_id, "due_at": it.due_at, "started_at": now}
-            | {"hold_until": it.hold_until, "last_error": it.reason}
-            | {"leased": False, "claim": 0, "asked": 1, "attempts": 0}
-            for it in new
-        ]
-        conn.execute(insert(fetches), rows)
+    rows = [
+        {
+            "evaluation_id": it.event.evaluation_id,
+            "due_at": it.due_at,
+            "started_at": now,
+            "hold_until": it.hold_until,
+            "last_error": it.reason,
+            "leased": False,
+            "claim": 0,
+            "asked": 1,
+            "attempts": 0,
+        }
+        for it in new
+    ]
+    insert_rows(conn, fetches, rows)
 
 
 def ask_again(conn: Connection, evaluation_id: UUID, now: datetime) -> None:

@@ -187,7 +187,7 @@ def test_revise(complete: Verdict, pending: Verdict) -> None:
     found = complete.model_copy(update={"revision": 0})
     same = found.model_copy(update={"generated_image_url": "https://new", "received_at": LATER})
     other = found.model_copy(update={"override_reason": "by hand"})
-    assert verdict.revise(pending, found) == complete
+    assert verdict.revise(None, found) == complete
     assert verdict.revise(complete, same) == same.model_copy(update={"revision": 1})
     assert verdict.revise(complete, other) == other.model_copy(update={"revision": 2})
     assert verdict.revise(verdict.revise(complete, other), found).revision == 3

@@ -130,7 +130,7 @@ async def test_one_probe_at_a_time(desk: Desk, gate: tuple[Gate, RunflowClient],
     await lane.step()
     await until(lambda: api.waiting == 1)
     await lane.step()
-    assert lane._tasks.room == 4
+    assert lane._ahead.free == 4
     api.open.set()
     await idle(lane)
     assert (asked(desk), await complete(desk)) == (2, 1)

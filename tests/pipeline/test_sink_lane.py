@@ -258,7 +258,7 @@ async def test_a_sink_that_hangs_is_cut_off(desk: Desk, monkeypatch: pytest.Monk
     await step(lane)
     delivery = await desk.delivery()
     assert (delivery.state, delivery.attempts, delivery.last_error) == ("pending", 1, "no answer within 0.02 s")
-    assert lane._tasks.room == 2
+    assert lane._ahead.free == 2
 
 
 async def test_messages_go_in_batches_and_each_has_its_outcome(desk: Desk) -> None:
@@ -303,7 +303,7 @@ async def test_no_more_at_once_than_there_may_be(desk: Desk) -> None:
     bell.clear()
     sink.open.set()
     await until(bell.is_set)
-    assert lane._tasks.room >= 1
+    assert lane._ahead.free >= 1
     await idle(lane)
     await step(lane)
     assert (sink.busiest, await desk.states()) == (3, ["delivered"] * 5)

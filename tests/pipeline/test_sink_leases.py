@@ -101,7 +101,7 @@ async def test_a_defect_in_the_write_back_leaves_the_message_to_its_lease(
         patch.setattr(outbox, "settle", lambda *_: 1 / 0)
         await step(lane)
     assert await desk.states() == ["leased"]
-    assert lane._tasks.room == 2
+    assert lane._ahead.free == 2
     assert [entry["event"] for entry in logged if entry["log_level"] == "error"] == ["pipeline.task_failed"]
     clock.advance(seconds=30)
     await step(lane)

@@ -49,7 +49,7 @@ def _filled(conn: Connection) -> None:
         table_rows[verdicts].append(results.row_of(verdict) | {"due_to": "[]", "tree_updated_at": at})
         table_rows[fetches_table].append(
             {"evaluation_id": key(n), "due_at": at if n % 200 == 0 else None, "leased": False, "claim": 0, "asked": 1,
-             "attempts": 0, "started_at": at, "hold_until": at if n % 300 == 0 else None}
+             "attempts": 0, "started_at": at, "hold_until": at if n % 800 == 0 else None}
         )  # fmt: skip
         for sink in ("all", "other"):
             waits = n % 100 == 0

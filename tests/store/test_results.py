@@ -13,6 +13,7 @@ from receiver.core.verdict import Action, GateFailure, Issue, Judge, Verdict, wi
 from receiver.store import fetches, reading, results, staging
 from receiver.store.database import Database
 from receiver.store.results import Found
+from receiver.store.rows import insert_rows
 from receiver.store.tables import actions, deliveries, gate_failures, issues, judges, revisions, trees, verdicts
 from tests.store.building import (
     ALL,
@@ -306,7 +307,7 @@ async def test_long_texts(database: Database) -> None:
 async def test_all_or_nothing(database: Database) -> None:
     """A result that cannot be written whole is not written at all: no verdict without its deliveries."""
     await staged(database, 1)
-    await database.write(results._insert, deliveries, [results.new_delivery(key(1), "all", 1, NOW)])
+    await database.write(insert_rows, deliveries, [results.new_delivery(key(1), "all", 1, NOW)])
     [fetch] = (await claimed(database)).values()
     with pytest.raises(IntegrityError, match="deliveries"):
         await finished(database, [fetch])

@@ -1,0 +1,301 @@
+"""From the stored callback to the destination, beside a bare loop that does the same requests and nothing else.
+
+    python -m bench.pipeline            all of it; --help has the rest
+
+Callbacks are stored beforehand; then `receiver work` starts, and what is measured is from its first fetch to its last delivery.
+The bare loop (`bench/bare.py`) is measured in the same way, in the same round.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import click
+from pydantic import BaseModel
+from sqlalchemy import Connection, func, select
+
+from bench import stores
+from bench.bare import BareJob
+from bench.callbacks import BODY, SECRET, uuid7
+from bench.callbacks import ID as BODY_ID
+from bench.processes import STOP_SECONDS, cores, environment
+from bench.standins import POST_PATH, StandIns, Watch, Watched, standing_in
+from receiver.store import schema
+from receiver.store.database import open_database
+from receiver.store.intake import EventArrival
+from receiver.store.tables import deliveries
+
+POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
+LONGEST_RUN = 120.0
+STORED_AT_ONCE = 500
+
+Store = Literal["sqlite", "postgresql"]
+STORES: tuple[Store, ...] = ("sqlite", "postgresql")
+
+_SINK = """
+[fetch]
+concurrency = {concurrency}
+
+[[sinks]]
+name = "destination"
+type = "http"
+url = "{url}"
+secret = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+concurrency = {concurrency}
+"""
+
+
+class Drained(BaseModel):
+    """One run: evaluations a second, CPU of the process for each in microseconds, and how busy the other side was (0 to 1)."""
+
+    per_second: float
+    cpu_us: float
+    busy: float
+    other_side_busy: float
+
+
+class Pair(BaseModel):
+    """The pipeline and the bare loop in one round."""
+
+    pipeline: Drained
+    bare: Drained
+
+    @property
+    def of_bare(self) -> float:
+        """The pipeline's rate over the bare loop's."""
+        return self.pipeline.per_second / self.bare.per_second
+
+    @property
+    def of_bare_by_cpu(self) -> float:
+        """The bare loop's CPU time over the pipeline's: the ratio without what other processes took."""
+        return self.bare.cpu_us / self.pipeline.cpu_us
+
+
+class Spread(BaseModel):
+    """Median, lowest and highest of the rounds."""
+
+    median: float
+    low: float
+    high: float
+
+
+class PipelineFigures(BaseModel):
+    """All rounds of one store at one latency of Runflow's (in milliseconds)."""
+
+    store: Store
+    latency_ms: float
+    concurrency: int
+    evaluations: int
+    rounds: list[Pair]
+
+    def spread(self, name: Literal["of_bare", "of_bare_by_cpu"]) -> Spread:
+        """Of a ratio, taken within each round."""
+        return spread([getattr(pair, name) for pair in self.rounds])
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median, lowest and highest."""
+    return Spread(median=median(values), low=min(values), high=max(values))
+
+
+def measure(
+    store: Store,
+    *,
+    latency_ms: float,
+    evaluations: int,
+    concurrency: int = 10,
+    rounds: int = 3,
+    postgres_url: str = POSTGRES,
+) -> PipelineFigures:
+    """In rounds, of which every other one begins with the bare loop. Raises ValueError if a verdict went astray."""
+    core, other = cores()
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {other})  # the thread of the stand-ins inherits this
+    pairs = []
+    try:
+        with standing_in() as sides:
+            sides.latency = latency_ms / 1000
+            for number in range(rounds):
+                steps = [
+                    lambda: _bare(sides, core, evaluations, concurrency),
+                    lambda: _pipeline(sides, core, evaluations, concurrency, store, postgres_url),
+                ]
+                done = {at: steps[at]() for at in ((0, 1) if number % 2 else (1, 0))}
+                pairs.append(Pair(bare=done[0], pipeline=done[1]))
+    finally:
+        os.sched_setaffinity(0, usable)
+    return PipelineFigures(
+        store=store, latency_ms=latency_ms, concurrency=concurrency, evaluations=evaluations, rounds=pairs
+    )
+
+
+def _bare(sides: StandIns, core: int, count: int, concurrency: int) -> Drained:
+    job = BareJob(url=sides.url, count=count, concurrency=concurrency).model_dump_json()
+    with tempfile.TemporaryFile() as given:
+        given.write(job.encode())
+        given.seek(0)
+        process = subprocess.Popen([sys.executable, "-m", "bench.bare"], env=environment({}), stdin=given)
+        os.sched_setaffinity(process.pid, {core})
+        with _ended(process):
+            return _watch(sides, process.pid, count)
+
+
+def _pipeline(sides: StandIns, core: int, count: int, concurrency: int, store: Store, postgres_url: str) -> Drained:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="receiver-bench-")))
+        url = stack.enter_context(stores.database(store, folder, postgres_url))
+        asyncio.run(_preload(url, count))
+        config = folder / "receiver.toml"
+        config.write_text(_SINK.format(url=sides.url + POST_PATH, concurrency=concurrency))
+        settings = {
+            "DATABASE_URL": url,
+            "RUNFLOW_API_URL": sides.url,
+            "RUNFLOW_API_KEY": "rf_live_measured",
+            "RUNFLOW_WEBHOOK_SECRET": SECRET,
+            "RECEIVER_CONFIG": str(config),
+        }
+        log = stack.enter_context((folder / "work.log").open("wb"))
+        command = [sys.executable, "-m", "receiver", "work"]
+        process = subprocess.Popen(command, env=environment(settings), cwd=folder, stdout=log, stderr=log)
+        os.sched_setaffinity(process.pid, {core})
+        with _ended(process):
+            drained = _watch(sides, process.pid, count)
+        _check_delivered(url, count)
+    return drained
+
+
+@contextmanager
+def _ended(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _watch(sides: StandIns, pid: int, count: int) -> Drained:
+    sides.watch = watch = Watch(pid, count)
+    if not watch.done.wait(LONGEST_RUN) or watch.watched is None:
+        raise ValueError(f"not all of {count} evaluations were delivered within {LONGEST_RUN:g} s")
+    sides.watch = None
+    return _drained(watch.watched)
+
+
+def _drained(watched: Watched) -> Drained:
+    if not watched.different == watched.deliveries == watched.fetches:
+        raise ValueError(f"something was fetched or delivered twice: {watched}")
+    return Drained(
+        per_second=watched.deliveries / watched.seconds,
+        cpu_us=watched.cpu / watched.deliveries * 1e6,
+        busy=watched.cpu / watched.seconds,
+        other_side_busy=watched.own_cpu / watched.seconds,
+    )
+
+
+async def _preload(url: str, count: int) -> None:
+    database = open_database(url)
+    try:
+        await schema.upgrade(database)
+        for start in range(0, count, STORED_AT_ONCE):
+            await database.accept([_arrival() for _ in range(min(STORED_AT_ONCE, count - start))])
+    finally:
+        await database.close()
+
+
+def _arrival() -> EventArrival:
+    key = uuid7()
+    body = BODY.replace(BODY_ID.encode(), str(key).encode())
+    return EventArrival(key, "evaluation.completed", body, "callback", None, None, datetime.now(UTC))
+
+
+def _check_delivered(url: str, count: int) -> None:
+    states = asyncio.run(_states(url))
+    if states != {"delivered": count}:
+        raise ValueError(f"{count} callbacks, and deliveries {states}")
+
+
+async def _states(url: str) -> dict[str, int]:
+    database = open_database(url)
+    try:
+        return await database.read(_count_states)
+    finally:
+        await database.close()
+
+
+def _count_states(conn: Connection) -> dict[str, int]:
+    query = select(deliveries.c.state, func.count().label("number")).group_by(deliveries.c.state)
+    return {row.state: row.number for row in conn.execute(query)}
+
+
+@click.command()
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--evaluations", type=click.IntRange(1), default=2000, show_default=True)
+@click.option("--concurrency", type=click.IntRange(1, 20), default=10, show_default=True)
+@click.option("--latency-ms", type=float, multiple=True, default=(0.0, 50.0), show_default=True)
+@click.option("--store", "wanted", type=click.Choice(STORES), multiple=True, default=STORES, show_default=True)
+@click.option("--postgres-url", default=os.environ.get("TEST_POSTGRES_URL", POSTGRES), show_default=True)
+def main(
+    rounds: int,
+    evaluations: int,
+    concurrency: int,
+    latency_ms: Sequence[float],
+    wanted: Sequence[Store],
+    postgres_url: str,
+) -> None:
+    """Measure, and print a table."""
+    figures = [
+        measure(
+            store,
+            latency_ms=each,
+            evaluations=evaluations,
+            concurrency=concurrency,
+            rounds=rounds,
+            postgres_url=postgres_url,
+        )
+        for store in wanted
+        for each in latency_ms
+    ]
+    click.echo(table(figures))
+
+
+def table(figures: Sequence[PipelineFigures]) -> str:
+    """The figures as Markdown: medians, with the lowest and the highest of the ratios."""
+    lines = [
+        "| store, latency | a second | bare loop | of the bare loop | by CPU | CPU, µs | bare loop's | other side busy |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    return "\n".join([*lines, *(_line(each) for each in figures)])
+
+
+def _line(of: PipelineFigures) -> str:
+    def middle(side: Literal["pipeline", "bare"], name: str) -> float:
+        return spread([getattr(getattr(pair, side), name) for pair in of.rounds]).median
+
+    ratios = [of.spread("of_bare"), of.spread("of_bare_by_cpu")]
+    cells = [
+        f"{of.store}, {of.latency_ms:g} ms",
+        f"{middle('pipeline', 'per_second'):,.0f}",
+        f"{middle('bare', 'per_second'):,.0f}",
+        *(f"{each.median:.2f} ({each.low:.2f}–{each.high:.2f})" for each in ratios),
+        f"{middle('pipeline', 'cpu_us'):,.0f}",
+        f"{middle('bare', 'cpu_us'):,.0f}",
+        f"{max(middle('pipeline', 'other_side_busy'), middle('bare', 'other_side_busy')):.0%}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Work that is claimed ahead: how much, and in what order it is begun."""
+
+import pytest
+
+from receiver.pipeline import ahead
+from receiver.pipeline.ahead import Ahead
+
+
+class Lane:
+    """Begins pieces, which end when the test says so."""
+
+    def __init__(self, slots: int) -> None:
+        self.begun: list[int] = []
+        self.hungry = 0
+        self.is_open = True
+        self.ahead = Ahead(slots, self.begun.append, may_begin=lambda: self.is_open, hungry=self._get_hungry)
+
+    def _get_hungry(self) -> None:
+        self.hungry += 1
+
+    def end(self, clock: "Clock", seconds: float) -> None:
+        """A piece that takes so long."""
+        with self.ahead.slot():
+            clock.now += seconds
+
+
+class Clock:
+    """The clock of the module, moved by hand."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        """Its time."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """In place of the module's."""
+    clock = Clock()
+    monkeypatch.setattr(ahead, "time", clock)
+    return clock
+
+
+def test_nothing_ahead_until_one_has_ended(clock: Clock) -> None:
+    """Nobody knows how long one takes: only free slots are filled. Then as much as half a second is likely to need."""
+    lane = Lane(2)
+    assert (lane.ahead.free, lane.ahead.wanted) == (2, 2)
+    lane.ahead.add([1, 2])
+    assert (lane.begun, lane.ahead.wanted) == ([1, 2], 0)
+    lane.end(clock, 1 / 64)
+    assert lane.ahead.wanted == 1 + 2 * 32
+    lane.ahead.add([3, 4, 5])
+    assert (lane.begun, lane.ahead.free, lane.ahead.wanted) == ([1, 2, 3], 0, 64 - 2)
+
+
+def test_a_slow_other_side(clock: Clock) -> None:
+    """What takes longer than that is not claimed before its slot is free; what is very quick has a limit."""
+    lane = Lane(2)
+    lane.ahead.add([1, 2])
+    lane.end(clock, 20)
+    assert lane.ahead.wanted == 1
+    quick = Lane(2)
+    quick.ahead.add([1, 2])
+    quick.end(clock, 0)
+    assert quick.ahead.wanted == 1 + ahead.MOST_AHEAD
+
+
+def test_a_slot_that_is_free_begins_the_next(clock: Clock) -> None:
+    """In the order of the claims; more is asked for when the queue is half empty."""
+    lane = Lane(1)
+    lane.ahead.add([1])
+    lane.end(clock, 0.1)
+    hungry = lane.hungry
+    lane.ahead.add([2, 3, 4, 5, 6])
+    assert (lane.begun, lane.hungry) == ([1, 2], hungry)
+    lane.end(clock, 0.1)
+    assert (lane.begun, lane.hungry) == ([1, 2, 3], hungry)
+    lane.end(clock, 0.1)
+    assert (lane.begun, lane.hungry) == ([1, 2, 3, 4], hungry + 1)
+
+
+def test_closed(clock: Clock) -> None:
+    """Nothing is begun while that is not right; it is as soon as somebody says so."""
+    lane = Lane(2)
+    lane.is_open = False
+    lane.ahead.add([1, 2])
+    assert lane.begun == []
+    lane.is_open = True
+    lane.ahead.fill()
+    assert lane.begun == [1, 2]
+
+
+def test_given_back(clock: Clock) -> None:
+    """What waits for too long, or all of it, is not begun any more."""
+    lane = Lane(1)
+    lane.ahead.add([1, 2])
+    clock.now += 3
+    lane.ahead.add([3])
+    assert lane.ahead.give_back(3) == [2]
+    assert lane.ahead.give_back(3) == []
+    assert lane.ahead.give_back() == [3]
+    lane.end(clock, 1)
+    assert lane.begun == [1]
