@@ -11,7 +11,21 @@ from typing import Any
 import asyncpg
 import click
 
-from bench import growth, lanes, latency, layers, memory, pressure, rates, report, several, startup, storage, stores
+from bench import (
+    growth,
+    lanes,
+    latency,
+    layers,
+    memory,
+    pressure,
+    rates,
+    report,
+    scale,
+    several,
+    startup,
+    storage,
+    stores,
+)
 from bench.measure import How, folder
 from bench.processes import ROOT
 from bench.report import Part
@@ -28,7 +42,7 @@ PARTS: Mapping[str, Part] = {
     "pressure": Part(pressure.TITLE, pressure.run, pressure.markdown, pressure.claims),
     "growth": Part(growth.TITLE, growth.run, growth.markdown, growth.claims),
     "several": Part(several.TITLE, several.run, several.markdown, several.claims),
-    "storage": Part(storage.TITLE, storage.run, storage.markdown),
+    "storage": Part(storage.TITLE, storage.run, lambda found: f"{storage.markdown(found)}\n\n{scale.markdown(found)}"),
     "lanes": Part(
         "Deliveries and fetches",
         lambda how: lanes.measure(how.postgres_url, kinds=how.databases, rounds=min(how.rounds, 3)),
