@@ -11,50 +11,13 @@ from typing import Any
 import asyncpg
 import click
 
-from bench import (
-    growth,
-    lanes,
-    latency,
-    layers,
-    memory,
-    pressure,
-    rates,
-    report,
-    scale,
-    several,
-    startup,
-    storage,
-    stores,
-)
+from bench import rates, report, stores
 from bench.measure import How, folder
+from bench.parts import PARTS
 from bench.processes import ROOT
-from bench.report import Part
 from bench.stores import Kind
-from bench.tables import as_list
 
 POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
-
-PARTS: Mapping[str, Part] = {
-    "rates": Part(rates.TITLE, rates.run, rates.markdown, rates.claims),
-    "layers": Part(layers.TITLE, layers.run, layers.markdown),
-    "latency": Part(latency.TITLE, latency.run, latency.markdown, latency.claims),
-    "memory": Part(memory.TITLE, memory.run, memory.markdown, memory.claims),
-    "pressure": Part(pressure.TITLE, pressure.run, pressure.markdown, pressure.claims),
-    "growth": Part(growth.TITLE, growth.run, growth.markdown, growth.claims),
-    "several": Part(several.TITLE, several.run, several.markdown, several.claims),
-    "storage": Part(storage.TITLE, storage.run, lambda found: f"{storage.markdown(found)}\n\n{scale.markdown(found)}"),
-    "lanes": Part(
-        "Deliveries and fetches",
-        lambda how: lanes.measure(how.postgres_url, kinds=how.databases, rounds=min(how.rounds, 3)),
-        lambda found: as_list(lanes.shown(found)),
-    ),
-    "startup": Part(
-        "Starting",
-        lambda how: startup.measure(how.postgres_url, kinds=how.databases, rounds=how.rounds),
-        lambda found: as_list(startup.shown(found)),
-    ),
-}
-"""A part for each question; `--only` chooses among them."""
 
 
 @click.command()
