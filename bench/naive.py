@@ -1,7 +1,7 @@
 """The receiver that one would write in an hour, with the usual parts used in the usual way: what ours is compared with.
 
 FastAPI and SQLModel, a session for each request, the signature checked, the body a pydantic model, one insert; the unique key
-tells a repeat. `python -m bench.server naive` runs it under the very server that `receiver serve` runs, without an access log.
+tells a repeat. `python -m bench.server naive` runs it under uvicorn as it is installed, without its access log.
 """
 
 import hashlib
