@@ -8,7 +8,7 @@ import pytest
 
 from receiver import logs
 from tests.cli.installation import Installation
-from tests.store.places import copied, migrate, new_postgres_database
+from tests.store.places import copied, new_postgres_database
 from tests.web.logged import logging_as_before
 
 
@@ -18,14 +18,6 @@ def quiet() -> Iterator[None]:
     with logging_as_before(), Path(os.devnull).open("w") as nowhere:
         logs.configure("critical", "json", nowhere)
         yield
-
-
-@pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty SQLite database."""
-    path = tmp_path_factory.mktemp("migrated") / "receiver.db"
-    migrate(f"sqlite:///{path}")
-    return path
 
 
 @pytest.fixture

@@ -2,12 +2,9 @@
 
 import io
 import shutil
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
-import asyncpg
 import pytest
 import structlog
 from structlog.testing import LogCapture
@@ -17,12 +14,12 @@ from receiver import logs, wiring
 from receiver.offline import OfflineRunflow
 from receiver.pipeline import pipeline as pipelines
 from receiver.runflow.client import RunflowClient
-from receiver.store import schema
 from receiver.store.database import Database, open_database
 from tests.pipeline.clock import DEADLINE, Clock
 from tests.pipeline.desk import KEY, Desk, client_of
 from tests.pipeline.gate import Gate, gated
 from tests.pipeline.outage import Interrupted
+from tests.store.places import postgres_like
 from tests.web.logged import logging_as_before
 
 
@@ -44,43 +41,19 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(scope="session")
-async def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file, to be copied: migrating takes longer than most tests."""
-    path = tmp_path_factory.mktemp("migrated") / "receiver.db"
-    database = open_database(f"sqlite:///{path}")
-    await schema.upgrade(database)
-    await database.close()
-    return path
-
-
 @pytest.fixture
-async def database(migrated: Path, tmp_path: Path, clock: Clock) -> AsyncIterator[Interrupted]:
+async def database(migrated_file: Path, tmp_path: Path, clock: Clock) -> AsyncIterator[Interrupted]:
     """A SQLite database that can be made to go away."""
-    database = Interrupted(str(shutil.copy(migrated, tmp_path)), clock)
+    database = Interrupted(str(shutil.copy(migrated_file, tmp_path)), clock)
     yield database
     await database.close()
 
 
 @pytest.fixture
-async def postgres_address(postgres_url: str) -> AsyncIterator[str]:
+async def postgres_address(postgres_url: str, migrated_name: str) -> AsyncIterator[str]:
     """The address of a migrated PostgreSQL database of the test's own."""
-    name = f"receiver_test_{uuid.uuid4().hex}"
-    await _on_server(postgres_url, f"CREATE DATABASE {name}")
-    address = f"{postgres_url.rpartition('/')[0]}/{name}"
-    database = open_database(address)
-    await schema.upgrade(database)
-    await database.close()
-    yield address
-    await _on_server(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-async def _on_server(url: str, statement: str) -> None:
-    connection: Any = await asyncpg.connect(url)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+    async with postgres_like(postgres_url, migrated_name) as address:
+        yield address
 
 
 @pytest.fixture

@@ -1,32 +1,13 @@
 """Databases for the web side's tests, migrated once and copied for each test, and a receiver on each kind."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
-from uuid import uuid4
 
 import pytest
 
-from tests.store.places import at_database, copied, execute, migrate, new_postgres_database
+from tests.store.places import copied, postgres_like
 from tests.web.logged import Lines, captured
 from tests.web.receivers import SECRETS, Receiver, serving, settings_for
-
-
-@pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty SQLite database."""
-    path = tmp_path_factory.mktemp("migrated") / "receiver.db"
-    migrate(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture(scope="session")
-def migrated_name(postgres_url: str) -> Iterator[str]:
-    """The name of an empty PostgreSQL database, to make others from."""
-    with new_postgres_database(postgres_url) as url:
-        migrate(url)
-        yield urlsplit(url).path.strip("/")
 
 
 @pytest.fixture
@@ -38,27 +19,15 @@ def sqlite(migrated_file: Path, tmp_path: Path) -> str:
 @pytest.fixture
 async def postgres(postgres_url: str, migrated_name: str) -> AsyncIterator[str]:
     """The address of an empty PostgreSQL database."""
-    async with _created(postgres_url, f"TEMPLATE {migrated_name}") as url:
+    async with postgres_like(postgres_url, migrated_name) as url:
         yield url
 
 
 @pytest.fixture
 async def unmigrated(postgres_url: str) -> AsyncIterator[str]:
     """The address of a PostgreSQL database without any table."""
-    async with _created(postgres_url) as url:
+    async with postgres_like(postgres_url) as url:
         yield url
-
-
-@asynccontextmanager
-async def _created(maintenance_url: str, how: str = "") -> AsyncIterator[str]:
-    name = f"receiver_test_{uuid4().hex}"
-    # Whether a commit outlives a power cut is not what these tests look at, and waiting for the disk is half their time.
-    quick = f"ALTER DATABASE {name} SET synchronous_commit = off"
-    await execute(maintenance_url, f"CREATE DATABASE {name} {how}", quick)
-    try:
-        yield at_database(maintenance_url, name)
-    finally:
-        await execute(maintenance_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -89,7 +58,7 @@ async def postgres_receiver(
 ) -> AsyncIterator[Receiver]:
     """One for all tests of a module."""
     async with (
-        _created(postgres_url, f"TEMPLATE {migrated_name}") as url,
+        postgres_like(postgres_url, migrated_name) as url,
         serving(settings_for(url, tmp_path_factory.mktemp("postgres"))) as running,
     ):
         yield running
