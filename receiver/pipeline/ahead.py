@@ -20,7 +20,7 @@ class Ahead(Generic[Work]):
     """`slots` pieces of work at once, and a queue of what was claimed for them.
 
     `begin` starts a piece, which holds its slot in `slot()`; `may_begin` says whether that is right just now. `hungry` is
-    called when it is time to claim more.
+    called when a piece has ended and it is time to claim more. No more than `most` wait in the queue.
     """
 
     def __init__(
@@ -30,8 +30,10 @@ class Ahead(Generic[Work]):
         *,
         may_begin: Callable[[], bool],
         hungry: Callable[[], None],
+        most: int = MOST_AHEAD,
     ) -> None:
         self._slots = slots
+        self._most = most
         self._begin = begin
         self._may_begin = may_begin
         self._hungry = hungry
@@ -54,13 +56,13 @@ class Ahead(Generic[Work]):
         """Until the first piece has ended nobody knows how long one takes."""
         if self._seconds is None:
             return 0
-        return min(int(self._slots * AHEAD_SECONDS / max(self._seconds, 1e-4)), MOST_AHEAD)
+        return min(int(self._slots * AHEAD_SECONDS / max(self._seconds, 1e-4)), self._most)
 
     def add(self, claimed: list[Work]) -> None:
         """Begins what there are slots for; the rest waits."""
         now = time.monotonic()
         self._queue.extend((now, work) for work in claimed)
-        self.fill()
+        self._fill()
 
     def give_back(self, older_than: float = 0) -> list[Work]:
         """Takes out of the queue what has waited for so many seconds."""
@@ -83,9 +85,12 @@ class Ahead(Generic[Work]):
             self.fill()
 
     def fill(self) -> None:
-        """Begins what may be begun."""
+        """Begins what may be begun, and asks for more."""
+        self._fill()
+        if len(self._queue) <= self._ahead // 2:
+            self._hungry()
+
+    def _fill(self) -> None:
         while self._queue and self._taken < self._slots and self._may_begin():
             self._taken += 1
             self._begin(self._queue.popleft()[1])
-        if len(self._queue) <= self._ahead // 2:
-            self._hungry()

@@ -11,7 +11,7 @@ from aiolimiter import AsyncLimiter
 
 from receiver.core.envelope import Message
 from receiver.core.retry import backoff
-from receiver.pipeline.ahead import KEPT_SECONDS, Ahead
+from receiver.pipeline.ahead import KEPT_SECONDS, MOST_AHEAD, Ahead
 from receiver.pipeline.batcher import Batcher
 from receiver.pipeline.pace import Allowance, allowed, chance
 from receiver.pipeline.pause import Pause
@@ -65,7 +65,11 @@ class SinkLane:
         self._hold = outbox.HOLD if plan.rate is None else max(outbox.HOLD, timedelta(seconds=2 / plan.rate))
         self._tasks = Tasks(plan.concurrency + MOST_UNSETTLED, self._more)
         self._ahead = Ahead(
-            plan.concurrency, self._begin, may_begin=lambda: self._tasks.room > 0, hungry=bells.bell(self._lane).set
+            plan.concurrency,
+            self._begin,
+            may_begin=lambda: self._tasks.room > 0,
+            hungry=bells.bell(self._lane).set,
+            most=MOST_AHEAD // plan.sink.batch,
         )
         self._settle = Batcher(self._write_settled, flights=1)
         self._patience = Patience(self._lease.total_seconds())

@@ -102,3 +102,10 @@ def test_given_back(clock: Clock) -> None:
     assert lane.ahead.give_back() == [3]
     lane.end(clock, 1)
     assert lane.begun == [1]
+
+
+def test_nothing_to_claim(clock: Clock) -> None:
+    """A claim that brings nothing is no reason to claim again, or an idle lane would never rest."""
+    lane = Lane(2)
+    lane.ahead.add([])
+    assert lane.hungry == 0

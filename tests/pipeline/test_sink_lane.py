@@ -334,3 +334,17 @@ async def test_an_earlier_revision_still_goes_out_as_it_was(desk: Desk) -> None:
     await step(lane)
     told = sorted((message.verdict.revision, message.verdict.tree_reason) for message in sink.given)
     assert told == [(1, "no_api_key"), (2, "changed")]
+
+
+async def test_a_lane_rests_when_there_is_nothing_to_do(desk: Desk) -> None:
+    """With nothing due, and while the sink is paused, a step does not wake its own lane again."""
+    sink = RecordingSink(lambda _: Down("refused", after=100))
+    lane = lane_of(desk, sink)
+    bell = desk.bells.bell(lane.name)
+    assert await step(lane) is None
+    assert not bell.is_set()
+    await desk.release(3)
+    await step(lane)
+    bell.clear()
+    assert await step(lane) is not None
+    assert not bell.is_set()
