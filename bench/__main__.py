@@ -23,7 +23,7 @@ POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
 @click.command()
 @click.option("--only", default="all", show_default=True, help=f"Of {', '.join(PARTS)}.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--seconds", type=float, default=5.0, show_default=True, help="Of each measurement.")
+@click.option("--seconds", type=float, default=4.0, show_default=True, help="Of each measurement.")
 @click.option("--warm-up", type=float, default=1.0, show_default=True, help="Seconds before each that do not count.")
 @click.option("--connections", type=click.IntRange(1), default=48, show_default=True)
 @click.option("--variants", default="all", show_default=True, help=f"For rates, of {', '.join(rates.NAMED)}.")

@@ -111,6 +111,7 @@ def claims(growths: Growths) -> list[Claim]:
             f"{TITLES[kind]}, {each.rows:,} rows before, ids of version {ids[1]}: rate over that into nothing",
             _ratio(each).middle,
             at_least=AT_LEAST[ids],
+            in_short=ids == "v7",
         )
         for kind, found in growths.stores.items()
         for ids, each in found.items()

@@ -65,7 +65,7 @@ class Load(NamedTuple):
         """How many requests to make ready."""
         if self.callbacks == "any":
             return FEW
-        return int((self.seconds + self.warm_up) * (self.rate or self.per_second)) + 10 * self.connections
+        return round((self.seconds + self.warm_up) * (self.rate or self.per_second)) + 10 * self.connections
 
 
 class Variant(NamedTuple):

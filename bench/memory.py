@@ -17,7 +17,7 @@ SLOWEST = 1_000
 """Callbacks a second that are reckoned with: the burst ends when it is all sent, or when it took longer than that."""
 MOST_MB = 150
 FLAT = 1.05
-"""The second half of the burst may take so many times the memory that the first half took at most."""
+"""The second half of the time may take so many times the memory that the first half took at most."""
 
 
 class Burst(BaseModel):
@@ -29,7 +29,7 @@ class Burst(BaseModel):
 
     @property
     def growth(self) -> float:
-        """The most of the second half of the burst over the most of its first half."""
+        """The most of the second half of the time over the most of the first."""
         half = self.memory.series[-1][0] / 2
         first, second = (max(mb for at, mb in self.memory.series if (at > half) is late) for late in (False, True))
         return second / first
@@ -80,6 +80,8 @@ def claims(bursts: Bursts) -> list[Claim]:
     """The most that there was, and whether it grew."""
     found = []
     for kind, each in bursts.stores.items():
-        found.append(Claim(f"{TITLES[kind]}: memory, highest", each.memory.highest, " MB", at_most=MOST_MB))
+        found.append(
+            Claim(f"{TITLES[kind]}: memory, highest", each.memory.highest, " MB", at_most=MOST_MB, in_short=True)
+        )
         found.append(Claim(f"{TITLES[kind]}: memory, second half over first", each.growth, at_most=FLAT))
     return found

@@ -48,6 +48,7 @@ VARIANTS = (
         table="naive_events",
     ),
 )
+NAIVE_CONNECTIONS = 8
 NAMED = {each.name: each for each in VARIANTS}
 BESIDE = (("naive-sqlite", "sqlite", 25.0), ("naive-wal", "sqlite", 12.0), ("naive-postgresql", "postgresql", 12.0))
 """The naive receiver, ours, and how many times as many callbacks ours is meant to take."""
@@ -66,7 +67,8 @@ def run(how: How) -> Rates:
     for number in range(how.rounds):
         this = {}
         for variant in rotated(chosen, number):
-            this[variant.name] = measure(variant, _load(variant, how), how)
+            tried = [measure(variant, load, how) for load in _loads(variant, how)]
+            this[variant.name] = max(tried, key=lambda each: each.outcome.per_second)
             said = f"{this[variant.name].outcome.per_second:,.0f}/s"
             print(f"round {number + 1}: {variant.title}: {said}", file=sys.stderr)
         measured.append({variant.name: this[variant.name] for variant in chosen})
@@ -79,8 +81,12 @@ def _chosen(how: How) -> list[Variant]:
     return [each for each in VARIANTS if each.name in wanted and (each.store is None or each.store in how.databases)]
 
 
-def _load(variant: Variant, how: How) -> Load:
-    return how.full._replace(per_second=NAIVE_PER_SECOND) if variant.name.startswith("naive") else how.full
+def _loads(variant: Variant, how: How) -> list[Load]:
+    """What is tried, of which the best counts: the naive receiver may do better with fewer who wait for each other."""
+    if not variant.name.startswith("naive"):
+        return [how.full]
+    load = how.full._replace(per_second=NAIVE_PER_SECOND)
+    return [load, load._replace(connections=min(NAIVE_CONNECTIONS, how.connections))]
 
 
 def markdown(rates: Rates) -> str:
@@ -127,11 +133,26 @@ def _beside(rates: Rates) -> str:
 
 
 def claims(rates: Rates) -> list[Claim]:
-    """How many times as many callbacks as the naive receiver."""
-    return [
-        Claim(f"callbacks/s over {NAMED[naive].title}", _times(rates, naive, ours).middle, " times", at_least=target)
+    """The rates, and how many times as many callbacks as the naive receiver."""
+    rate = [
+        Claim(f"{NAMED[name].title}, one process on one core", _per_second(rates, name).middle, "/s", in_short=True)
+        for name in ("sqlite", "postgresql")
+        if name in rates.rounds[0]
+    ]
+    return rate + [
+        Claim(
+            f"callbacks/s over {NAMED[naive].title}",
+            _times(rates, naive, ours).middle,
+            " times",
+            at_least=target,
+            in_short=True,
+        )
         for naive, ours, target in _pairs(rates)
     ]
+
+
+def _per_second(rates: Rates, name: str) -> Figure:
+    return figure(each[name].outcome.per_second for each in rates.rounds)
 
 
 def _pairs(rates: Rates) -> list[tuple[str, str, float]]:

@@ -112,7 +112,8 @@ def markdown(report: Report, there: Mapping[str, Part]) -> str:
     texts = [f"## {there[name].title}\n\n{there[name].markdown(part)}" for name, part in report.parts.items()]
     texts += [f"## {there[name].title}\n\nNot measured: {why}" for name, why in report.failed.items()]
     claims = [claim for name, part in report.parts.items() for claim in there[name].claims(part)]
-    top = [f"## Summary\n\n{claims_table(claims)}"] if claims else []
+    short = [claim for claim in claims if claim.in_short]
+    top = [f"## {title}\n\n{claims_table(of)}" for title, of in (("In short", short), ("Summary", claims)) if of]
     return "\n\n".join([*top, *texts, f"## Measured on\n\n{_foot(report)}"]) + "\n"
 
 

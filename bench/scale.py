@@ -40,7 +40,7 @@ def _figures(stored: Stored) -> dict[str, str]:
 
 
 def _cores(cpu_us: float, per_second: float) -> str:
-    return f"{cpu_us * per_second / 1e6 / BUSY:,.1f}"
+    return f"{cpu_us * per_second / 1e6 / BUSY:,.1f}" if cpu_us else "among them"
 
 
 def _mb(size: float) -> str:

@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 
 class Claim(NamedTuple):
-    """A figure that somebody may rely on. `unit` follows it; `target` None is none."""
+    """A figure that somebody may rely on. `unit` follows it. `in_short`: it is one of the few that README.md quotes."""
 
     what: str
     measured: float
     unit: str = ""
     at_least: float | None = None
     at_most: float | None = None
+    in_short: bool = False
 
     def cells(self) -> list[str]:
         """What, the figure, its target, and whether it is met."""
