@@ -107,6 +107,9 @@ def why_not_connected(error: BaseException) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    """The error and what led to it. A library that raises one error twice leads round in circles."""
+    seen: list[BaseException] = []
+    while error is not None and not any(error is each for each in seen):
         yield error
+        seen.append(error)
         error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__

@@ -41,6 +41,7 @@ _TROUBLES = {
 """Error codes (github.com/nats-io/nats-server/blob/main/server/errors.json) that are not the message's fault."""
 PING_EVERY = 30
 """Seconds between two looks whether the other side is still there; after two without an answer the connection is given up."""
+_SEED = re.compile(r".*BEGIN USER NKEY SEED-*\s+(\S+).*", re.DOTALL)
 _ENDLESS = 2**40
 """Bytes that may wait to be written, and messages that may wait for an answer: what is under way is bounded by the lane."""
 
@@ -51,6 +52,10 @@ class _Transport(TcpTransport):
     def close(self) -> None:
         if self._io_writer is not None:
             self._io_writer.transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Aborted is closed. Where TLS has failed, the client would wait for ever for the connection beneath to end."""
+        await asyncio.sleep(0)
 
     def __bool__(self) -> bool:
         return True  # else the client takes one of its own
@@ -75,13 +80,32 @@ class _Client(Client):
         await self.close()
 
 
+def _look_at_seed(option: str, seed: str) -> None:
+    """Raises `SinkError` if it is none; in the middle of a connection it would be a riddle."""
+    try:
+        nkeys.from_seed(bytearray(seed.encode())).wipe()
+    except (nkeys.NkeysError, ValueError) as error:
+        raise SinkError(f"{option}: the seed in the file is none") from error
+
+
 class Link:
-    """A connection, and the acknowledgements that are waited for on it."""
+    """A connection, and what is under way on it."""
 
     def __init__(self, options: NatsOptions) -> None:
+        self._options = options
+        credentials, seed = options.credentials(), options.seed()
+        if credentials is not None:
+            _look_at_seed("creds", _SEED.sub(r"\1", credentials))
+        if seed is not None:
+            _look_at_seed("nkey", seed)
+        self._shown: dict[str, Any] = {
+            **options.access._asdict(),
+            "user_credentials": None if credentials is None else RawCredentials(credentials),
+            "nkeys_seed_str": seed,
+            "tls": options.tls_context(),
+        }
         self._client = _Client(needs_tls=options.needs_tls)
-        self._jetstream = JetStreamContext(self._client, timeout=options.timeout, publish_async_max_pending=_ENDLESS)
-        self._waiting: set[asyncio.Future[Any]] = set()
+        self._jetstream = JetStreamContext(self._client, timeout=_ENDLESS)
         self._trouble: Exception | None = None
         self._ended = asyncio.Event()
         self._reason = BROKEN
@@ -91,31 +115,27 @@ class Link:
         """A new one, connected. Raises `SinkError` with the reason why not."""
         link = cls(options)
         try:
-            await link._connect(options)
-        except (OSError, errors.Error, nkeys.NkeysError, ValueError) as error:
+            await link._connect()
+        except (OSError, errors.Error, ValueError) as error:
             raise SinkError(link._why(error)) from error
         finally:
             if not link.is_open:
                 await link.close()
         return link
 
-    async def _connect(self, options: NatsOptions) -> None:
-        credentials = options.credentials()
+    async def _connect(self) -> None:
         await self._client.connect(
-            servers=options.servers,
+            servers=self._options.servers,
             name="runflow-receiver",
             allow_reconnect=False,
             max_reconnect_attempts=1,
             reconnect_time_wait=0,
-            connect_timeout=options.timeout,  # type: ignore[arg-type]  # seconds, and it takes parts of them too
+            connect_timeout=self._options.timeout,  # type: ignore[arg-type]  # seconds, and it takes parts of them too
             ping_interval=PING_EVERY,
             pending_size=_ENDLESS,
-            tls=options.tls_context(),
-            user_credentials=None if credentials is None else RawCredentials(credentials),
-            nkeys_seed_str=options.seed(),
             error_cb=self._heard,
             closed_cb=self._closed,
-            **options.access._asdict(),
+            **self._shown,
         )
         if not self._client.is_connected:  # it hung up in the middle of the greeting, which the client passes over
             raise errors.ConnectionClosedError
@@ -129,10 +149,9 @@ class Link:
             return "it offers no TLS, which tls:// asks for"
         if "authorization" in said or "authentication" in said:
             return "it does not know our user, password, token or key"
-        if isinstance(cause, nkeys.NkeysError | ValueError):
-            return "creds, nkey: the seed in the file is none"
-        if isinstance(cause, errors.ConnectionClosedError):
-            return "it hung up at once; it may want a certificate of ours (tls_cert)"
+        if isinstance(cause, errors.ConnectionClosedError | ConnectionResetError | BrokenPipeError):
+            wants = self._options.needs_tls and self._options.tls_cert is None
+            return "it hung up at once" + ("; it may want a certificate of ours (tls_cert)" if wants else "")
         return why_not_connected(cause)
 
     @property
@@ -145,47 +164,60 @@ class Link:
         """Bytes of headers and body that the server takes at most."""
         return self._client.max_payload
 
-    async def publish(self, subject: str, body: bytes, headers: Mapping[str, str]) -> asyncio.Future[api.PubAck]:
-        """Hands it to the client; its acknowledgement is to come. Raises `SinkError` if the connection has ended."""
-        try:
-            ack = await self._jetstream.publish_async(subject, body, headers=dict(headers))
-        except errors.Error as error:
-            raise SinkError(self._reason) from error
-        self._waiting.add(ack)
-        ack.add_done_callback(self._waiting.discard)
-        return ack
+    async def publish(
+        self, subject: str, outgoing: Sequence[tuple[bytes, dict[str, str]]], deadline: float
+    ) -> list[api.PubAck | BaseException]:
+        """Publishes all, in order, and waits for the acknowledgement of each, or until the time is up.
 
-    async def answered(self, acks: Sequence[asyncio.Future[api.PubAck]], deadline: float) -> None:
-        """Waits until each has its answer, or the time is up: then the rest is cancelled, and the connection given up."""
-        try:
-            if acks:
-                await asyncio.wait(acks, timeout=deadline - asyncio.get_running_loop().time())
-        finally:
-            late = [ack for ack in acks if ack.cancel()]
-        if late:
+        Then the connection is given up, and what is left ends with a TimeoutError; a SinkError tells why it has ended before.
+        """
+        # Not its `publish_async`: that loses what a stream refuses.
+        tasks = [
+            asyncio.create_task(self._jetstream.publish(subject, body, headers=headers)) for body, headers in outgoing
+        ]
+        await self._while_open(tasks, deadline)
+        if late := not self._ended.is_set() and any(task.cancelled() for task in tasks):
             await self.close()
+        missing = TimeoutError() if late else SinkError(self._reason)
+        return [missing if task.cancelled() else task.exception() or task.result() for task in tasks]
 
-    async def stream_of(self, subject: str) -> str | None:
+    async def _while_open(self, tasks: "Sequence[asyncio.Task[Any]]", deadline: float) -> None:
+        """Waits until all have ended, or the connection has, or the time is up, and cancels what is left."""
+        ended = asyncio.create_task(self._ended.wait())
+        together = asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            remaining = deadline - asyncio.get_running_loop().time()
+            watched: list[asyncio.Future[Any]] = [together, ended]
+            await asyncio.wait(watched, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            left: list[asyncio.Task[Any]] = [ended, *tasks]
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left)
+
+    async def stream_of(self, subject: str, deadline: float) -> str | None:
         """Which stream takes the subject, and how it keeps it, for people; None if we may not ask.
 
-        Raises the client's errors.
+        Raises `SinkError`, TimeoutError and the client's errors.
         """
         asking = asyncio.create_task(self._ask(subject))
-        ended = asyncio.create_task(self._ended.wait())
-        try:
-            await asyncio.wait({asking, ended}, return_when=asyncio.FIRST_COMPLETED)
-            return await asking if asking.done() else None
-        finally:
-            for task in (asking, ended):
-                task.cancel()
-            await asyncio.gather(asking, ended, return_exceptions=True)
+        await self._while_open([asking], deadline)
+        if not asking.cancelled():
+            return asking.result()
+        if not self._ended.is_set():
+            raise TimeoutError
+        if self._reason == BROKEN:
+            raise SinkError(BROKEN)
+        return None
 
     async def _ask(self, subject: str) -> str:
         stream = await self._jetstream.find_stream_name_by_subject(subject)
         config = (await self._jetstream.stream_info(stream)).config
         kept = "in memory only" if config.storage == api.StorageType.MEMORY else "on disk"
-        copies = f"{config.num_replicas or 1} time{'s' if (config.num_replicas or 1) > 1 else ''}"
-        return f"the stream {stream} takes {subject}, keeps it {copies} {kept}, remembers ids for {config.duplicate_window:g} s"
+        return (
+            f"the stream {stream} takes {subject}, keeps it {kept} (replicas: {config.num_replicas or 1}), "
+            f"remembers ids for {config.duplicate_window:g} s"
+        )
 
     async def _heard(self, error: Exception) -> None:
         """What the client tells beside its answers."""
@@ -196,16 +228,11 @@ class Link:
             await self.close()
 
     async def _closed(self) -> None:
-        self._end()
-
-    def _end(self) -> None:
         self._ended.set()
-        for ack in [each for each in self._waiting if not each.done()]:
-            ack.set_exception(SinkError(self._reason))
 
     async def close(self) -> None:
-        """At once. What still waits for an answer is told the reason."""
-        self._end()
+        """At once. What is under way is told the reason."""
+        self._ended.set()
         with suppress(OSError):
             await self._client.cut()
 
@@ -226,51 +253,40 @@ class NatsSink:
             link = await self._links.get(deadline)
         except SinkError as error:
             return [Down(str(error))] * len(messages)
-        sent = [await self._publish(link, message) for message in messages]
-        await link.answered([ack for ack in sent if isinstance(ack, asyncio.Future)], deadline)
-        return [self._outcome(each) if isinstance(each, asyncio.Future) else each for each in sent]
+        written = [self._written(message) for message in messages]
+        sizes = [_size(*each) for each in written]
+        fitting = [each for each, size in zip(written, sizes, strict=True) if size <= link.max_payload]
+        answers = iter(await link.publish(self._options.subject, fitting, deadline))
+        return [
+            self._outcome(next(answers)) if size <= link.max_payload else _too_large(size, link.max_payload)
+            for size in sizes
+        ]
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._options.timeout
 
-    async def _publish(self, link: Link, message: Message) -> asyncio.Future[api.PubAck] | Never | Down:
-        body, headers = self._written(message)
-        size = len(body) + len(b"NATS/1.0\r\n\r\n") + sum(len(f"{name}: {text}\r\n") for name, text in headers.items())
-        if size > link.max_payload:  # the server would end the connection over it, and with it all that is under way
-            return Never(f"the message has {size} bytes, more than the server's max_payload = {link.max_payload}")
-        try:
-            return await link.publish(self._options.subject, body, headers)
-        except SinkError as error:
-            return Down(str(error))
-
-    def _written(self, message: Message) -> tuple[bytes, Mapping[str, str]]:
+    def _written(self, message: Message) -> tuple[bytes, dict[str, str]]:
         if self._options.mode == "structured":
             return message.cloud_event, {MESSAGE_ID: message.key, "Content-Type": CONTENT_TYPE}
         headers = {f"ce-{name}": quote(text, safe=_SAFE) for name, text in message.attributes.items()}
         return message.data, {MESSAGE_ID: message.key, **headers}
 
-    def _outcome(self, ack: asyncio.Future[api.PubAck]) -> Outcome:
-        if ack.cancelled():
-            return Again("no answer in time")
-        error = ack.exception()
-        return Done(f"{ack.result().stream}:{ack.result().seq}") if error is None else self._failed(error)
-
-    def _failed(self, error: BaseException) -> Outcome:
-        if isinstance(error, SinkError):
-            return Down(str(error))
-        if isinstance(error, NoStreamResponseError):
-            return Down(self._no_stream)
-        if isinstance(error, APIError):
-            return self._refused(error.err_code or 0, error.code or 0)
-        return Again(f"the client failed ({type(error).__name__})")
-
-    def _refused(self, code: int, status: int) -> Outcome:
-        if code == _TOO_LARGE:
-            return Never("the message is larger than the stream's max_msg_size")
-        if code in _TROUBLES:
-            return Down(_TROUBLES[code])
-        reason = f"it answered with an error ({code or status})"
-        return Down(reason) if status >= 500 else Again(reason)
+    def _outcome(self, answer: api.PubAck | BaseException) -> Outcome:
+        match answer:
+            case api.PubAck(stream=stream, seq=seq):
+                return Done(f"{stream}:{seq}")
+            case SinkError():
+                return Down(str(answer))
+            case TimeoutError():
+                return Again("no answer in time")
+            case NoStreamResponseError():
+                return Down(self._no_stream)
+            case APIError(err_code=code, code=status):
+                return _refused(code or 0, status or 0)
+            case errors.ConnectionClosedError():
+                return Down(BROKEN)
+            case _:
+                return Again(f"the client failed ({type(answer).__name__})")
 
     @property
     def _no_stream(self) -> str:
@@ -281,8 +297,7 @@ class NatsSink:
         deadline = self._deadline()
         link = await self._links.get(deadline)
         try:
-            async with asyncio.timeout_at(deadline):
-                stream = await link.stream_of(self._options.subject)
+            stream = await link.stream_of(self._options.subject, deadline)
         except (NotFoundError, ServiceUnavailableError) as error:
             raise SinkError(self._no_stream) from error
         except TimeoutError as error:
@@ -294,3 +309,22 @@ class NatsSink:
     async def close(self) -> None:
         """Closes the connection."""
         await self._links.close()
+
+
+def _size(body: bytes, headers: Mapping[str, str]) -> int:
+    """In bytes, as the server counts."""
+    return len(body) + len(b"NATS/1.0\r\n\r\n") + sum(len(f"{name}: {text}\r\n") for name, text in headers.items())
+
+
+def _too_large(size: int, most: int) -> Never:
+    """Looked at here: the server would end the connection over it, and with it all that is under way."""
+    return Never(f"the message has {size} bytes, more than the server's max_payload = {most}")
+
+
+def _refused(code: int, status: int) -> Outcome:
+    if code == _TOO_LARGE:
+        return Never("the message is larger than the stream's max_msg_size")
+    if code in _TROUBLES:
+        return Down(_TROUBLES[code])
+    reason = f"it answered with an error ({code or status})"
+    return Down(reason) if status >= 500 else Again(reason)

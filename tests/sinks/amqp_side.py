@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aio_pika
+import trustme
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from receiver.sinks.amqp import AmqpOptions
@@ -26,12 +27,15 @@ USERS = {"guest": ".*", "app": ".*", "reader": ""}
 
 
 class RabbitServer(OwnServer):
-    """A RabbitMQ of one's own. `settings` is more of its configuration. It takes some seconds to start."""
+    """A RabbitMQ of one's own, which takes some seconds to start. On `tls_port` it wants a certificate.
 
-    def __init__(self, folder: Path, settings: str = "") -> None:
+    `files`: the paths of its authority (`ca`) and of a client's certificate with its key (`client`).
+    """
+
+    def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._settings = settings
-        self._distribution, self._mapper = free_port(), free_port()
+        self._distribution, self._mapper, self.tls_port = free_port(), free_port(), free_port()
+        self.files = _certificates(folder)
 
     @property
     def url(self) -> str:
@@ -47,7 +51,10 @@ class RabbitServer(OwnServer):
         self.definitions.write_text(json.dumps(_definitions()))
         (self.folder / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{port}\nload_definitions = {self.definitions}\n"
-            f"max_message_size = {LARGEST}\n{self._settings}\n"
+            f"max_message_size = {LARGEST}\n"
+            f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\nssl_options.cacertfile = {self.files['ca']}\n"
+            f"ssl_options.certfile = {self.files['server']}\nssl_options.keyfile = {self.files['server']}\n"
+            "ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n"
         )
         return [program("rabbitmq-server", REMEDY)]
 
@@ -93,6 +100,15 @@ class RabbitServer(OwnServer):
                 return
             time.sleep(0.05)
         raise AssertionError(done.stdout.decode())
+
+
+def _certificates(folder: Path) -> dict[str, str]:
+    authority = trustme.CA()
+    files = {name: folder / f"{name}.pem" for name in ("ca", "server", "client")}
+    authority.cert_pem.write_to_path(files["ca"])
+    for name, whom in (("server", "127.0.0.1"), ("client", "client.test")):
+        authority.issue_cert(whom).private_key_and_cert_chain_pem.write_to_path(files[name])
+    return {name: str(path) for name, path in files.items()}
 
 
 def _definitions() -> dict[str, Any]:

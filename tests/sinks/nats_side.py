@@ -1,6 +1,7 @@
 """Servers, streams and consumers of NATS, for the tests of the `nats` sink."""
 
 import json
+import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,11 +12,11 @@ from nats.js import JetStreamContext
 
 from receiver.sinks.base import Sink
 from receiver.sinks.nats import NatsOptions
-from tests.sinks.servers import LONG, OwnServer, first_line, program
+from tests.sinks.servers import LONG, OwnServer, first_line, program, until
 
 SUBJECT = "runflow.verdicts"
 STREAM = "verdicts"
-LARGEST = 64 * 1024 * 1024
+LARGEST = 16 * 1024 * 1024
 
 
 class NatsServer(OwnServer):
@@ -23,7 +24,7 @@ class NatsServer(OwnServer):
 
     def __init__(self, folder: Path, settings: str = "", *, jetstream: bool = True) -> None:
         super().__init__(folder)
-        self._settings = settings
+        self.settings = settings
         self._jetstream = jetstream
 
     @property
@@ -43,13 +44,22 @@ class NatsServer(OwnServer):
             self._file,
         ]
 
+    async def reload(self, settings: str) -> None:
+        """Other settings, without a restart: users who are gone are cut off. It is done when the log says so."""
+        self.settings = settings
+        self._write()
+        log = self.folder / "log"
+        before = log.read_text().count("Reloaded server configuration")
+        self.signal(signal.SIGHUP)
+        await until(lambda: log.read_text().count("Reloaded server configuration") > before)
+
     @property
     def _file(self) -> str:
         return str(self.folder / "nats.conf")
 
     def _write(self) -> None:
         jetstream = f'jetstream {{ store_dir: "{self.folder}" }}' if self._jetstream else ""
-        (self.folder / "nats.conf").write_text(f"{jetstream}\nmax_payload: {LARGEST}\n{self._settings}\n")
+        (self.folder / "nats.conf").write_text(f"{jetstream}\nmax_payload: {LARGEST}\n{self.settings}\n")
 
     async def answers(self, port: int) -> bool:
         return (await first_line(port)).startswith(b"INFO ")

@@ -201,6 +201,8 @@ class OwnServer:
         assert self._process is not None
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
+            if number == signal.SIGSTOP:
+                os.waitpid(self._process.pid, os.WUNTRACED)  # until it has stopped
 
     def kill(self) -> None:
         """SIGKILL, and waits until it is dead."""
