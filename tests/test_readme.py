@@ -150,6 +150,7 @@ def test_configuration_loads(tmp_path: Path) -> None:
     environ = {
         "SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/x",
         "RABBITMQ_PASSWORD": "secret",
+        "APPRISE_URL": "json://127.0.0.1",
         "SHOP_WEBHOOK_SECRET": "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
     }
     assert set(re.findall(r"\$\{(\w+)\}", toml)) == set(environ)

@@ -48,6 +48,11 @@ class Message:
         return _Head.model_validate_json(self._given) if isinstance(self._given, str) else self._given
 
     @property
+    def evaluation_id(self) -> UUID:
+        """What it is about: messages with the same one belong together, in order."""
+        return self._head.evaluation_id
+
+    @property
     def id(self) -> str:
         """The CloudEvents id: the same for every retry, every process and every replay."""
         return message_id(self._head.evaluation_id, self._head.event, self._head.revision)

@@ -14,8 +14,6 @@ OptionsByType = Mapping[str, type[SinkOptions]]
 SHORTCUT: Final = "SLACK_WEBHOOK_URL"
 _SLACK: Final = "slack"
 _SLACK_MATCH: Final = [{"overall_passed": ["false"]}, {"status": "failed"}]
-_LATER: Final = ("sqs", "apprise")
-"""Types that are to come."""
 
 
 def read_sinks(
@@ -59,8 +57,6 @@ def _read_sink(table: Any, index: int, place: str, options: OptionsByType, probl
 def _no_type(kind: Any, options: OptionsByType) -> str:
     if kind is None:
         return f"is missing; {unknown('', sorted(options))}"
-    if kind in _LATER:
-        return f"{kind} is not in this version; {unknown('', sorted(options))}"
     return f"is not a type of sink; {unknown(kind if isinstance(kind, str) else '', sorted(options))}"
 
 

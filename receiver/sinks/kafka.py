@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from receiver.core.envelope import CONTENT_TYPE, Message
-from receiver.sinks.base import Again, Done, Down, Never, Outcome, SinkError, SinkOptions
+from receiver.sinks.base import Again, Done, Down, Never, Outcome, SinkError
+from receiver.sinks.connecting import BROKEN, TlsOptions
 
 if TYPE_CHECKING:
     from receiver.sinks.kafka_session import Record, Report, Session
@@ -27,7 +28,7 @@ _TROUBLES = {
     "SASL_AUTHENTICATION_FAILED": "it does not take our credentials",
     "THROTTLING_QUOTA_EXCEEDED": "it has had too much",
     "_ALL_BROKERS_DOWN": "no connection to any broker",
-    "_TRANSPORT": "no connection, or a broken one",
+    "_TRANSPORT": BROKEN,
     "_RESOLVE": "its name is not known",
     "_SSL": "TLS failed: its certificate is not good, or ours is not",
     "_FATAL": "the producer had to end",
@@ -47,7 +48,7 @@ def _servers(servers: str) -> str:
     return servers
 
 
-class KafkaOptions(SinkOptions):
+class KafkaOptions(TlsOptions):
     """Which topic of which cluster, and who we are."""
 
     type: Literal["kafka"] = "kafka"
@@ -68,11 +69,6 @@ class KafkaOptions(SinkOptions):
         default="none", description="How messages are compressed, for the brokers and consumers as well."
     )
     tls: bool = Field(default=False, description="Whether the connections are TLS. Certificates are always verified.")
-    tls_ca: str | None = Field(
-        default=None, description="A PEM file: the only authorities believed in. Those of the system if not given."
-    )
-    tls_cert: str | None = Field(default=None, description="A PEM file: the certificate that we show, with its chain.")
-    tls_key: str | None = Field(default=None, description="A PEM file: its key.")
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
         default=None, description="How we say who we are: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`."
     )
@@ -81,10 +77,8 @@ class KafkaOptions(SinkOptions):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        if not self.tls and (self.tls_ca or self.tls_cert or self.tls_key):
+        if not self.tls and (self.tls_ca or self.tls_cert):
             raise ValueError("tls_ca, tls_cert and tls_key go with tls = true only")
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key go together")
         if len({self.sasl_mechanism is None, self.username is None, self.password is None}) > 1:
             raise ValueError("sasl_mechanism, username and password go together")
         return self
@@ -129,7 +123,7 @@ class KafkaSink:
         return self._session
 
     def _record(self, message: Message) -> "Record":
-        key = str(message.verdict.evaluation_id)
+        key = str(message.evaluation_id)
         headers = {"id": message.key, "type": message.type}
         if self._options.mode == "structured":
             return self._sessions.Record(key, message.cloud_event, {**headers, "content-type": CONTENT_TYPE})

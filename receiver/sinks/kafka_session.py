@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import certifi
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from receiver.sinks.base import SinkError
@@ -215,9 +216,9 @@ def _connection(options: KafkaOptions) -> dict[str, Any]:
         "socket.timeout.ms": max(1000, int(options.timeout * 1000)),
         "socket.connection.setup.timeout.ms": max(1000, int(options.timeout * 1000)),
         "socket.keepalive.enable": True,
-        "ssl.ca.location": options.tls_ca,
+        "ssl.ca.location": options.tls_ca or certifi.where(),
         "ssl.certificate.location": options.tls_cert,
-        "ssl.key.location": options.tls_key,
+        "ssl.key.location": options.tls_key or options.tls_cert,
         "sasl.mechanism": options.sasl_mechanism,
         "sasl.username": options.username,
         "sasl.password": options.password.get_secret_value() if options.password else None,

@@ -8,6 +8,7 @@ from typing import Final
 
 from receiver.errors import SettingsError
 from receiver.sinks.amqp import AmqpOptions
+from receiver.sinks.apprise import AppriseOptions
 from receiver.sinks.base import Sink, SinkOptions
 from receiver.sinks.file import FileOptions
 from receiver.sinks.http import HttpOptions
@@ -15,22 +16,25 @@ from receiver.sinks.kafka import KafkaOptions
 from receiver.sinks.nats import NatsOptions
 from receiver.sinks.redis import RedisOptions
 from receiver.sinks.slack import SlackOptions
+from receiver.sinks.sqs import SqsOptions
 
 OPTIONS: Final[Mapping[str, type[SinkOptions]]] = {
     "amqp": AmqpOptions,
+    "apprise": AppriseOptions,
     "file": FileOptions,
     "http": HttpOptions,
     "kafka": KafkaOptions,
     "nats": NatsOptions,
     "redis": RedisOptions,
     "slack": SlackOptions,
+    "sqs": SqsOptions,
 }
 
 
 def open_sink(options: SinkOptions, *, public_url: str | None) -> Sink:
     """The sink with these options; nothing is connected yet. `public_url` is where links to this service lead.
 
-    Raises `SettingsError` if the kind's library is not installed.
+    Raises `SettingsError` if the kind's library is not installed, or cannot make anything of an option.
     """
     try:
         return options.open(public_url)

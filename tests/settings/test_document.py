@@ -119,10 +119,6 @@ def test_tables(load: Load) -> None:
         ('[sinks]\nname = "x"', "sinks: must be a list of tables; write [[sinks]] above each of them"),
         ("sinks = [1]", "sinks[0]: must be a table; write [[sinks]] above it"),
         ('[[sinks]]\nname = "x"', "sinks[0].type: is missing; there are " + KINDS),
-        (
-            '[[sinks]]\nname = "x"\ntype = "apprise"',
-            "sinks[0].type: apprise is not in this version; there are " + KINDS,
-        ),
         ('[[sinks]]\nname = "x"\ntype = "slakc"', "sinks[0].type: is not a type of sink; did you mean slack?"),
         (
             '[[sinks]]\nname = "x"\ntype = ["file"]',

@@ -1,5 +1,6 @@
 """What the sinks' tests share: a Redis of a test's own, certificates that nobody trusts."""
 
+import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.sinks.destinations import PASSWORD
 from tests.sinks.kafka_side import KafkaCluster
 from tests.sinks.servers import RedisServer
+from tests.sinks.sqs_side import SqsServer
 
 
 @pytest.fixture
@@ -25,6 +28,32 @@ def kafka() -> Iterator[KafkaCluster]:
     cluster = KafkaCluster()
     yield cluster
     cluster.end()
+
+
+@pytest.fixture(scope="session")
+def sqs_server() -> Iterator[SqsServer]:
+    """An SQS, on which each test has queues of its own."""
+    server = SqsServer()
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def sqs(sqs_server: SqsServer, aws: None) -> SqsServer:
+    """The same, with credentials in the environment."""
+    return sqs_server
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials in the environment, and nothing there of whoever runs the test."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", PASSWORD)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 @pytest.fixture(scope="session")

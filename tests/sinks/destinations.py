@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from redis.asyncio import Redis
 
 from receiver.sinks.amqp import AmqpOptions
+from receiver.sinks.apprise import AppriseOptions
 from receiver.sinks.base import SinkOptions
 from receiver.sinks.file import FileOptions
 from receiver.sinks.http import HttpOptions
@@ -17,17 +18,21 @@ from receiver.sinks.kafka import KafkaOptions
 from receiver.sinks.nats import NatsOptions
 from receiver.sinks.redis import RedisOptions
 from receiver.sinks.slack import SlackOptions
+from receiver.sinks.sqs import MOST_BYTES
 from tests.sinks import amqp_side, nats_side
 from tests.sinks.kafka_side import KafkaCluster
 from tests.sinks.servers import LONG, WebServer, nobody_listens
+from tests.sinks.sqs_side import Queue
 
 PASSWORD = "hunter2"
 """Stands in every option that is secret."""
 SIGNING_SECRET = "whsec_" + PASSWORD + "A" * 33
 
 
-SERVERS = {"amqp": "rabbit", "kafka": "kafka", "nats": "nats_server", "redis": "redis_url"}
+SERVERS = {"amqp": "rabbit", "kafka": "kafka", "nats": "nats_server", "redis": "redis_url", "sqs": "sqs"}
 """The fixture of what a kind's other side needs to be there."""
+LARGEST = {"sqs": MOST_BYTES}
+"""Bytes of the largest message that a kind takes, where that is less than some megabytes."""
 
 
 class Place(NamedTuple):
@@ -80,6 +85,20 @@ class _Amqp:
         for each in await amqp_side.taken(self._url, self.queue):
             self._arrivals.append(Arrival(each.body.decode(), each.message_id, json.loads(each.body)))
         return self._arrivals
+
+
+class _Apprise:
+    drops_repeats = False
+
+    def __init__(self, server: WebServer, refusing: int) -> None:
+        self._server = server
+        self.options: SinkOptions = AppriseOptions(name="it", url=f"json://127.0.0.1:{server.port}/", timeout=LONG)
+        self.dead: SinkOptions = AppriseOptions(
+            name="it", url=f"json://user:{PASSWORD}@127.0.0.1:{refusing}/{PASSWORD}?+token={PASSWORD}"
+        )
+
+    async def arrived(self) -> list[Arrival]:
+        return [Arrival(request.body.decode(), None, None) for request in self._server.requests]
 
 
 class _File:
@@ -189,6 +208,29 @@ class _Slack:
         return [Arrival(request.body.decode(), None, None) for request in self._server.requests]
 
 
+class _Sqs:
+    drops_repeats = True
+
+    def __init__(self, queue: Queue, refusing: int) -> None:
+        self._queue = queue
+        self._came: list[Arrival] = []
+        self.options: SinkOptions = queue.options()
+        self.dead: SinkOptions = queue.options(endpoint_url=f"http://127.0.0.1:{refusing}")
+
+    async def arrived(self) -> list[Arrival]:
+        self._came += [
+            Arrival(each.body, each.attributes["id"], json.loads(each.body)) for each in self._queue.taken_out()
+        ]
+        return self._came
+
+
+@asynccontextmanager
+async def _apprise(place: Place) -> AsyncIterator[Destination]:
+    with nobody_listens() as refusing:
+        async with WebServer() as server:
+            yield _Apprise(server, refusing)
+
+
 @asynccontextmanager
 async def _amqp(place: Place) -> AsyncIterator[Destination]:
     with nobody_listens() as refusing:
@@ -242,12 +284,20 @@ async def _slack(place: Place) -> AsyncIterator[Destination]:
             yield _Slack(server, refusing)
 
 
+@asynccontextmanager
+async def _sqs(place: Place) -> AsyncIterator[Destination]:
+    with nobody_listens() as refusing, place.server.queue(fifo=True) as queue:
+        yield _Sqs(queue, refusing)
+
+
 DESTINATIONS: Mapping[str, Callable[[Place], AbstractAsyncContextManager[Destination]]] = {
     "amqp": _amqp,
+    "apprise": _apprise,
     "file": _file,
     "http": _http,
     "kafka": _kafka,
     "nats": _nats,
     "redis": _redis,
     "slack": _slack,
+    "sqs": _sqs,
 }

@@ -86,13 +86,19 @@ def test_a_library_that_it_needs_is_an_extra_of_its_name(kind: str) -> None:
 
 def test_it_is_found_out_which_kinds_need_a_library() -> None:
     """The check above checks something."""
-    assert {kind: libraries(kind) for kind in ("amqp", "file", "http", "nats", "redis", "slack")} == {
+    found = {
+        kind: libraries(kind) for kind in ("amqp", "apprise", "file", "http", "kafka", "nats", "redis", "slack", "sqs")
+    }
+    assert found == {
         "amqp": {"aio_pika", "aiormq"},
+        "apprise": {"apprise"},
         "file": set(),
         "http": {"standardwebhooks"},
+        "kafka": {"certifi", "confluent_kafka"},
         "nats": {"nats", "nkeys"},
         "redis": {"redis"},
         "slack": {"slack_sdk"},
+        "sqs": {"aiobotocore", "botocore"},
     }
 
 

@@ -179,7 +179,7 @@ def test_good_options_are_taken(changes: dict[str, object]) -> None:
         ({"compression": "rar"}, "gzip"),
         ({"max_bytes": 10}, "1000"),
         ({"tls_ca": "ca.pem"}, "tls = true"),
-        ({"tls": True, "tls_cert": "c.pem"}, "go together"),
+        ({"tls": True, "tls_key": "k.pem"}, "tls_cert, which is not given"),
         ({"sasl_mechanism": "PLAIN"}, "go together"),
         ({"username": "app", "password": PASSWORD}, "go together"),
         ({**SASL, "sasl_mechanism": "GSSAPI"}, "PLAIN"),

@@ -14,20 +14,24 @@ from receiver.sinks.registry import OPTIONS, open_sink
 
 LIBRARIES = {
     "amqp": "aio_pika",
+    "apprise": "apprise",
     "http": "standardwebhooks",
     "kafka": "confluent_kafka",
     "nats": "nats",
     "redis": "redis",
     "slack": "slack_sdk",
+    "sqs": "aiobotocore",
 }
 GIVEN = {
     "amqp": {"url": "amqp://127.0.0.1", "routing_key": "verdicts"},
+    "apprise": {"url": "json://127.0.0.1"},
     "file": {"path": "verdicts.ndjson"},
     "http": {"url": "https://example.org/", "secret": "whsec_" + "A" * 32},
     "kafka": {"bootstrap_servers": "127.0.0.1", "topic": "verdicts"},
     "nats": {"url": "nats://127.0.0.1", "subject": "verdicts"},
     "redis": {"url": "redis://127.0.0.1", "stream": "verdicts"},
     "slack": {"url": "https://hooks.slack.com/services/T/B/x"},
+    "sqs": {"queue_url": "https://sqs.eu-west-1.amazonaws.com/123456789012/verdicts.fifo"},
 }
 
 

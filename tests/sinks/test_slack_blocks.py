@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from receiver.core.verdict import Action, GateFailure, Issue, Judge, Verdict
 from receiver.sinks.slack_blocks import has_image, payload
-from receiver.sinks.slack_text import percent, plain
+from receiver.sinks.slack_text import plain
+from receiver.sinks.summary import percent
 from tests.sinks.messages import RECEIVED, evaluation_id, failed_verdict, full_verdict
 
 PUBLIC_URL = "https://receiver.example"
