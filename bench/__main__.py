@@ -1,6 +1,7 @@
 """`python -m bench`: all measurements in one run, and one report of them."""
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -36,6 +37,7 @@ POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=ROOT / "bench" / "results")
 def main(only: str, out: Path, **options: Any) -> None:
     """Measure, print the tables, and write them with all figures to the folder --out."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that databases and processes are gone then, too
     chosen = _chosen("--only", only, PARTS)
     _chosen("--variants", options["variants"], rates.NAMED)
     if not options["latency_seconds"]:
