@@ -3,11 +3,10 @@
 Its address holds tokens and passwords, and is shown nowhere.
 """
 
-import logging
+import asyncio
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
@@ -19,14 +18,9 @@ from receiver.sinks.connecting import BROKEN
 from receiver.sinks.posting import NO_ANSWER, Answer, Poster, judge
 from receiver.sinks.summary import address_of, lines, plain, summarise
 
-if TYPE_CHECKING:
-    from apprise import AppriseResult
-
 _STATUS = re.compile(r"\berror=(\d{3})\b")
 """In what Apprise logs of a service that answered, whichever it is."""
 _NOT_CONNECTED = "connection error"
-_GENERIC = frozenset({"json", "jsons", "xml", "xmls", "form", "forms"})
-"""Kinds of addresses whose host is where they lead."""
 _SECONDS_MORE = 1.0
 """Our time is up before the service's own is, so that one tells a wait from a refusal."""
 
@@ -62,90 +56,66 @@ class AppriseSink:
     batch: ClassVar[int] = 1
 
     def __init__(self, options: AppriseOptions, public_url: str | None) -> None:
-        import apprise
+        from receiver.sinks.apprise_service import Service
 
-        _silence()
         self._timeout = options.timeout
         self._public_url = public_url
-        address = options.url.get_secret_value()
-        service = apprise.Apprise.instantiate(address)
-        if service is None:
+        try:
+            self._service = Service(options.url.get_secret_value(), timeout=options.timeout + _SECONDS_MORE)
+        except ValueError as error:
             raise SettingsError(
                 f"sink {options.name}: url is no address that Apprise can use: see appriseit.com/services"
-            )
-        service.socket_connect_timeout = service.socket_read_timeout = options.timeout + _SECONDS_MORE
-        if "overflow=" not in address:
-            service.overflow_mode = apprise.OverflowMode.TRUNCATE
-        self._service: Any = service
-        self._name = str(service.service_name)
-        self._types = apprise.NotifyType
-        self._statuses = apprise.AppriseResultStatus
-        self._apprise = apprise.Apprise()
-        self._apprise.add(service)
+            ) from error
 
     async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Sends them one after the other."""
         return [await self._send(message.verdict) for message in messages]
 
     async def _send(self, verdict: Verdict) -> Outcome:
-        title, body = written(verdict, self._public_url)
-        result = await self._apprise.async_notify(
-            body=body, title=title, notify_type=self._type(verdict), body_format="text", timeout=self._timeout
-        )
         try:
-            return Done() if result else self._refused(result)
-        finally:
-            result.close()
-
-    def _type(self, verdict: Verdict) -> Any:
-        """By which services choose colour and symbol."""
-        if verdict.event == "evaluation.failed":
-            return self._types.WARNING
-        if verdict.overall_passed is None:
-            return self._types.INFO
-        return self._types.SUCCESS if verdict.overall_passed else self._types.FAILURE
-
-    def _refused(self, result: "AppriseResult") -> Again | Never | Down:
-        """Apprise says no more than false. What the service answered is in what it logged, beside what is not to be shown."""
-        said = " ".join(entry.message for entry in result.logs())
-        if result.status is self._statuses.TIMEOUT:
+            async with asyncio.timeout(self._timeout):
+                told = await self._service.tell(*written(verdict, self._public_url), _kind(verdict))
+        except TimeoutError:
             return self._named(NO_ANSWER)
-        if match := _STATUS.search(said):
-            return self._named(judge(Answer(int(match[1]), None, b"")))
-        if _NOT_CONNECTED in said.lower():
-            return Down(f"{self._name}: {BROKEN}")
-        return Again(f"{self._name} did not take it, and Apprise does not tell why")
+        return Done() if told.is_taken else self._named(_why_not(told.logged))
 
     def _named(self, outcome: Again | Never | Down) -> Again | Never | Down:
-        return outcome._replace(reason=f"{self._name}: {outcome.reason}")
+        return outcome._replace(reason=f"{self._service.name}: {outcome.reason}")
 
     async def check(self) -> str:
         """Connects where the address says to, and sends nothing: whatever is sent is read by somebody."""
-        address = self._reachable()
-        if address is None:
-            return f"{self._name}: the address is well-formed; it cannot be tried without a message"
-        poster = Poster(SecretStr(address), timeout=self._timeout, connections=1, patience=self._timeout)
+        name, origin = self._service.name, self._service.origin
+        if origin is None:
+            return f"{name}: the address is well-formed; it cannot be tried without a message"
+        poster = Poster(SecretStr(origin), timeout=self._timeout, connections=1, patience=self._timeout)
         try:
             await poster.reach()
         except SinkError as error:
-            raise SinkError(f"{self._name}: {error}") from error
+            raise SinkError(f"{name}: {error}") from error
         finally:
             await poster.close()
-        return f"connected to {self._name}; nothing was sent, so the address itself was not tried"
-
-    def _reachable(self) -> str | None:
-        """Scheme, host and port of the service, where they are known without a message."""
-        service = self._service
-        parts = urlsplit(str(getattr(service, "notify_url", "")))
-        if parts.scheme == "https" and re.fullmatch(r"[a-z0-9.-]+", parts.netloc):
-            return f"https://{parts.netloc}"
-        if urlsplit(str(service.url())).scheme not in _GENERIC:
-            return None
-        port = "" if service.port is None else f":{service.port}"
-        return f"{'https' if service.secure else 'http'}://{service.host}{port}"
+        return f"connected to {name}; nothing was sent, so the address itself was not tried"
 
     async def close(self) -> None:
         """Nothing is kept open."""
+
+
+def _why_not(logged: str) -> Again | Never | Down:
+    """Apprise says no more than no. What the service answered is in what it logged, beside what is not to be shown."""
+    if match := _STATUS.search(logged):
+        return judge(Answer(int(match[1]), None, b""))
+    if _NOT_CONNECTED in logged.lower():
+        return Down(BROKEN)
+    return Again("it did not take it, and Apprise does not tell why")
+
+
+def _kind(verdict: Verdict) -> str:
+    """By which services choose colour and symbol."""
+    if verdict.event == "evaluation.failed":
+        return "warning"
+    if verdict.overall_passed is None:
+        return "info"
+    return "success" if verdict.overall_passed else "failure"
 
 
 def written(verdict: Verdict, public_url: str | None) -> tuple[str, str]:
@@ -171,13 +141,3 @@ def _without_mentions(text: str | None, limit: int) -> str:
 
 def _link(verdict: Verdict, public_url: str | None) -> list[str]:
     return [] if public_url is None else [f"The whole verdict (asks for a token): {address_of(verdict, public_url)}"]
-
-
-def _silence() -> None:
-    """Apprise logs addresses, with what is secret in them."""
-    logger = logging.getLogger("apprise")
-    logger.propagate = False
-    logger.addHandler(_NOWHERE)
-
-
-_NOWHERE = logging.NullHandler()

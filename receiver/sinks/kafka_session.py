@@ -140,12 +140,15 @@ class Session:
         while len(reports) < count and loop.time() < deadline and not self._ear.is_lost:
             await asyncio.sleep(LOOK_EVERY)
             self._look()
-        if self._ear.is_lost:
+        if self._ear.is_lost and not self._is_closed:
             # What waits would go out when a broker is back, and by then another producer has it too.
             self._purge()
 
     def _look(self) -> None:
         """Lets callbacks run. A fatal error is raised by that, each time."""
+        if self._is_closed:
+            self._ear.is_lost = True
+            return
         try:
             self._producer.poll(0)
         except KafkaException as error:
@@ -169,8 +172,8 @@ class Session:
     async def close(self) -> None:
         """Gives up what it still holds, and its connections."""
         if not self._is_closed:
-            self._is_closed = True
             self._purge()
+            self._is_closed = True
             await asyncio.to_thread(self._producer.close)
 
 

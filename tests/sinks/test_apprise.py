@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from receiver.sinks.base import Again, Done, Down, Never, Outcome, SinkError
 from receiver.sinks.slack_blocks import payload
 from tests.sinks.destinations import PASSWORD
 from tests.sinks.messages import failed_verdict, full_verdict, message
-from tests.sinks.servers import LONG, Connection, Request, WebServer, answering, nobody_listens
+from tests.sinks.servers import LONG, Connection, Request, WebServer, answering, nobody_listens, until
 
 SECRET_ADDRESSES = (
     f"discord://123456789012345678/{PASSWORD * 4}",
@@ -167,6 +168,21 @@ async def test_a_service_that_is_silent_or_cuts_is_bounded_and_the_sink_goes_on(
                 outcomes += await sink.send([message()])
 
     assert outcomes == [Again("JSON: no answer in time"), Down("JSON: no connection, or a broken one"), Done()]
+
+
+async def test_a_service_that_is_silent_holds_up_no_end_of_the_process() -> None:
+    """Nobody waits for a thread that waits for an answer."""
+
+    async def silent(_: Request, connection: Connection) -> None:
+        await connection.hang()
+
+    async with WebServer(silent) as server:
+        attempt = asyncio.create_task(sink_to(f"json://127.0.0.1:{server.port}").send([message()]))
+        await until(lambda: bool(server.requests))
+        attempt.cancel()
+        await asyncio.gather(attempt, return_exceptions=True)
+        assert [each for each in threading.enumerate() if each.name == "apprise" and not each.daemon] == []
+        assert [each for each in threading.enumerate() if each.name == "apprise"] != []
 
 
 async def test_a_check_connects_where_it_can_and_sends_nothing() -> None:

@@ -145,6 +145,24 @@ async def test_a_broker_that_hangs_holds_up_no_longer_than_the_timeout(kafka: Ka
     assert message(3).key in [record.headers["id"] for record in kafka.records(topic)]
 
 
+async def test_a_sink_that_is_closed_lets_nobody_wait(kafka: KafkaCluster) -> None:
+    """What is under way is given up, and does not go out."""
+    topic = kafka.topic()
+    sink = kafka.sink(topic)
+    await done_in_the_end(sink, 1)
+    kafka.tell("down")
+    try:
+        waiting = asyncio.create_task(outcome_of(sink, 2))
+        await asyncio.sleep(0)
+        await sink.close()
+        outcome = await waiting
+    finally:
+        kafka.tell("up")
+
+    assert isinstance(outcome, Again | Down)
+    assert [record.headers["id"] for record in kafka.records(topic)] == [message(1).key]
+
+
 async def test_a_server_that_is_no_kafka_is_bounded_by_the_timeout() -> None:
     """An HTTP server on that port; and one that says nothing."""
     async with WebServer(answering(400)) as web, TcpServer(Connection.hang) as silent:
