@@ -61,9 +61,14 @@ class AmqpOptions(TlsOptions):
     def _go_together(self) -> Self:
         if not self.exchange and not self.routing_key:
             raise ValueError("routing_key must be the name of a queue where no exchange is given")
-        if (self.tls_ca or self.tls_cert) and not self.url.get_secret_value().startswith("amqps:"):
+        if (self.tls_ca or self.tls_cert) and not self.needs_tls:
             raise ValueError("tls_ca, tls_cert and tls_key go with amqps:// only")
         return self
+
+    @property
+    def needs_tls(self) -> bool:
+        """As the address says."""
+        return self.url.get_secret_value().startswith("amqps:")
 
     @property
     def target(self) -> str:

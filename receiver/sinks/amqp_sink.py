@@ -19,7 +19,7 @@ from aiormq.connection import TransportFactory
 from receiver.core.envelope import CONTENT_TYPE, Message
 from receiver.sinks.amqp import AmqpOptions
 from receiver.sinks.base import Again, Done, Down, Never, Outcome, SinkError
-from receiver.sinks.connecting import BROKEN, Kept, why_not_connected
+from receiver.sinks.connecting import BROKEN, Kept
 
 HEARTBEAT = 30
 """Seconds; after three without a sign of the other side the connection is given up."""
@@ -70,7 +70,7 @@ class Link:
     def __init__(self, options: AmqpOptions) -> None:
         self._options = options
         url = make_url(options.url.get_secret_value(), heartbeat=HEARTBEAT)
-        self._transport = _Transport(options.tls_context() if url.scheme == "amqps" else None)
+        self._transport = _Transport(options.tls_context() if options.needs_tls else None)
         self._connection = Connection(url, client_properties={"connection_name": "runflow-receiver"})
         self._connection.kwargs["transport_factory"] = self._transport
         self._is_open = False
@@ -82,7 +82,7 @@ class Link:
         try:
             await link._connect()
         except CONNECTION_EXCEPTIONS as error:
-            raise SinkError(_why(error)) from error
+            raise SinkError(_why(error, options)) from error
         finally:
             if not link.is_open:
                 await link.close()
@@ -154,13 +154,13 @@ def _error(task: "asyncio.Task[Any]") -> BaseException | None:
     return exceptions.ConnectionClosed(0, BROKEN) if task.cancelled() else task.exception()
 
 
-def _why(error: BaseException) -> str:
+def _why(error: BaseException, options: AmqpOptions) -> str:
     if isinstance(error, exceptions.ProbableAuthenticationError):
         return "it does not know our user or password"
     if isinstance(error, exceptions.InvalidFrameError) and "Connection.Close" in str(error):
         # What it says in the place of yes; the client takes no closer look.
         return "the virtual host is not there, or not open to our user, or a limit of it is reached"
-    return why_not_connected(error)
+    return options.why_not_connected(error)
 
 
 class AmqpSink:

@@ -12,11 +12,12 @@ from receiver.httpclient import tls_context
 from receiver.sinks.base import SinkError, SinkOptions
 
 BROKEN = "no connection, or a broken one"
+HUNG_UP = "cannot connect: it hung up at once"
 NOT_IN_TIME = "no connection in time"
 
 
 class TlsOptions(SinkOptions):
-    """Paths of PEM files. They are read at each connection, so they may be exchanged at any time."""
+    """How TLS is spoken. The files are read at each connection, so they may be exchanged at any time."""
 
     tls_ca: str | None = Field(
         default=None,
@@ -43,6 +44,17 @@ class TlsOptions(SinkOptions):
             except OSError as error:
                 raise SinkError(f"tls_cert, tls_key: {_unreadable(error)}") from error
         return context
+
+    def why_not_connected(self, error: BaseException) -> str:
+        """Why there is no connection, for people. Who wants a certificate often says no more than that it hangs up."""
+        why = why_not_connected(error)
+        wanting = why == HUNG_UP and self.needs_tls and self.tls_cert is None
+        return f"{why}; it may want a certificate of ours (tls_cert)" if wanting else why
+
+    @property
+    def needs_tls(self) -> bool:
+        """Whether nothing is said in the clear."""
+        raise NotImplementedError
 
 
 def _unreadable(error: OSError) -> str:
@@ -103,6 +115,8 @@ def why_not_connected(error: BaseException) -> str:
             return "cannot connect: its name is not known"
         if isinstance(cause, ConnectionRefusedError):
             return "cannot connect: refused"
+        if isinstance(cause, ConnectionResetError | BrokenPipeError | asyncio.IncompleteReadError):
+            return HUNG_UP
     return "cannot connect"
 
 

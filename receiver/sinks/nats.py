@@ -76,7 +76,7 @@ class NatsOptions(TlsOptions):
         [first, *_] = split_addresses(self.url)
         if ("@" in first.netloc) + (self.creds is not None) + (self.nkey is not None) > 1:
             raise ValueError("one of user or token in the url, creds and nkey is enough")
-        if (self.tls_ca or self.tls_cert) and first.scheme != "tls":
+        if (self.tls_ca or self.tls_cert) and not self.needs_tls:
             raise ValueError("tls_ca, tls_cert and tls_key go with tls:// only")
         return self
 

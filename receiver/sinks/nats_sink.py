@@ -19,7 +19,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, Servi
 
 from receiver.core.envelope import CONTENT_TYPE, Message
 from receiver.sinks.base import Again, Done, Down, Never, Outcome, SinkError
-from receiver.sinks.connecting import BROKEN, NOT_IN_TIME, Kept, why_not_connected
+from receiver.sinks.connecting import BROKEN, NOT_IN_TIME, Kept
 from receiver.sinks.nats import NatsOptions
 
 MESSAGE_ID = "Nats-Msg-Id"
@@ -138,7 +138,7 @@ class Link:
             **self._shown,
         )
         if not self._client.is_connected:  # it hung up in the middle of the greeting, which the client passes over
-            raise errors.ConnectionClosedError
+            raise ConnectionResetError
 
     def _why(self, error: Exception) -> str:
         cause = self._trouble if isinstance(error, errors.NoServersError) and self._trouble else error
@@ -149,10 +149,7 @@ class Link:
             return "it offers no TLS, which tls:// asks for"
         if "authorization" in said or "authentication" in said:
             return "it does not know our user, password, token or key"
-        if isinstance(cause, errors.ConnectionClosedError | ConnectionResetError | BrokenPipeError):
-            wants = self._options.needs_tls and self._options.tls_cert is None
-            return "it hung up at once" + ("; it may want a certificate of ours (tls_cert)" if wants else "")
-        return why_not_connected(cause)
+        return self._options.why_not_connected(cause)
 
     @property
     def is_open(self) -> bool:
