@@ -29,8 +29,13 @@ KEPT_SECONDS = 5.0
 
 def open_client(*, timeout: float, connections: int = MOST_CONNECTIONS) -> AsyncClient:
     """A client for one destination: `timeout` seconds for each step, no redirects, nothing from the environment."""
-    transport = _Transport(min(connections, MOST_CONNECTIONS))
-    return AsyncClient(timeout=timeout, transport=transport, follow_redirects=False, trust_env=False)
+    wire = transport(min(connections, MOST_CONNECTIONS))
+    return AsyncClient(timeout=timeout, transport=wire, follow_redirects=False, trust_env=False)
+
+
+def transport(connections: int) -> client.AsyncBaseTransport:
+    """What puts the requests of a client on the wire, over at most so many connections."""
+    return _Transport(connections)
 
 
 class _Transport(client.AsyncBaseTransport):

@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from functools import cache
+from typing import Annotated, Any, Self, cast
 
 import pydantic_core
 from pydantic import (
@@ -136,8 +137,27 @@ class Lenient(BaseModel):
     @classmethod
     def read(cls, body: bytes) -> tuple[Self, list[str]]:
         """The model read from JSON, and what was odd, each once. Raises ValueError if it is not a JSON object."""
+        with suppress(ValidationError):
+            return cast("Self", _strict(cls).validate_json(body)), []
         oddities: list[str] = []
         match read_json(body):
             case dict() as content:
                 return cls.model_validate(content, context=oddities), list(dict.fromkeys(oddities))
         raise ValueError("JSON, but not an object")
+
+
+@cache
+def _strict(model: type[Lenient]) -> pydantic_core.SchemaValidator:
+    """Reads what has nothing odd into the same model, in a third of the time; whatever has is an error here."""
+    return pydantic_core.SchemaValidator(_without_leniency(model.__pydantic_core_schema__), _use_prebuilt=False)
+
+
+def _without_leniency(schema: Any) -> Any:
+    """A schema without its wrappings, which are `Good` and `_or_default` and nothing else."""
+    if isinstance(schema, list):
+        return [_without_leniency(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("type") == "function-wrap":
+        return _without_leniency(schema["schema"])
+    return {name: _without_leniency(each) for name, each in schema.items()}

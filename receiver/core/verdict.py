@@ -214,8 +214,8 @@ def from_tree(tree: runflow.Evaluation, pending: Verdict) -> Verdict:
             for judge in judges
             for issue in judge.issues or []
         ],
-        gate_failures=[GateFailure(**failure.model_dump()) for failure in tree.gate_failures or []],
-        action=None if tree.action is None else Action(**tree.action.model_dump()),
+        gate_failures=[GateFailure(**failure.__dict__) for failure in tree.gate_failures or []],
+        action=None if tree.action is None else Action(**tree.action.__dict__),
         tree="complete",
         origin=pending.origin,
     )
@@ -236,7 +236,9 @@ def json_schema() -> dict[str, Any]:
 
 
 def _judge(judge: runflow.Judge) -> Judge:
-    return Judge(evidence=judge.evidence or [], **judge.model_dump(exclude={"issues", "evidence"}))
+    fields = {**judge.__dict__, "evidence": judge.evidence or []}
+    del fields["issues"]
+    return Judge(**fields)
 
 
 def _fetchable(url: str | None) -> str | None:

@@ -65,6 +65,23 @@ def test_sample_has_no_oddity(tree_body: bytes) -> None:
     assert [len(judge.issues or []) for judge in tree.judges or []] == [0, 2, 0, 0, 1]
 
 
+@given(
+    fields_of(Evaluation) | fields_of(Evaluation).map(lambda fields: {k: v for k, v in fields.items() if k in NESTED})
+)
+def test_the_quick_way_says_the_same(fields: dict[str, Any]) -> None:
+    """What has nothing odd is read without leniency, and comes out as it would with it."""
+    body = json.dumps(fields).encode()
+    oddities: list[str] = []
+    leniently = Evaluation.model_validate(read_json(body), context=oddities)
+    assert Evaluation.read(body) == (leniently, list(dict.fromkeys(oddities)))
+
+
+def test_the_quick_way_is_taken(tree_body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The documented tree needs no leniency."""
+    monkeypatch.setattr(Evaluation, "model_validate", None)
+    assert Evaluation.read(tree_body)[0].judges
+
+
 @pytest.mark.parametrize(("model", "name"), FIELDS)
 def test_each_field_alone(completed: bytes, tree_body: bytes, model: type[Lenient], name: str) -> None:
     """A field that is null, absent or of a wrong type costs that field, and no other, and is told once."""
