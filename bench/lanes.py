@@ -84,7 +84,10 @@ class Drain(BaseModel):
 
 
 class Beside(BaseModel):
-    """A live sink alone, and beside one that is dead, on the same messages. `kept`: the second rate over the first."""
+    """A live sink alone, and beside one that is dead, on the same messages. `kept`: the second rate over the first.
+
+    `kept_cpu`: the same by our CPU time for each message of the live sink, which does not count what others took.
+    """
 
     store: Store
     live: Live
@@ -93,6 +96,7 @@ class Beside(BaseModel):
     alone: Figure
     beside: Figure
     kept: Figure
+    kept_cpu: Figure
 
 
 class Workers(BaseModel):
@@ -252,26 +256,26 @@ def beside_a_dead_one(store: Store, live: Live, postgres_url: str, *, messages: 
 
     async def measured(bench: Bench) -> list[Beside]:
         with _destinations() as there:
-            rates: dict[Dead | None, list[float]] = {None: [], "refuses": [], "silent": []}
+            runs: dict[Dead | None, list[Drained]] = {None: [], "refuses": [], "silent": []}
             for number in range(rounds):
-                order = list(rates)
+                order = list(runs)
                 for dead in order[number % 3 :] + order[: number % 3]:
-                    run = await bench.drained(there.live(live), there.dead(dead))
-                    rates[dead].append(run.per_second)
-        return [_beside(store, live, dead, messages, rates[None], each) for dead, each in rates.items() if dead]
+                    runs[dead].append(await bench.drained(there.live(live), there.dead(dead)))
+        return [_beside(store, live, dead, messages, runs[None], each) for dead, each in runs.items() if dead]
 
     return _with_verdicts(store, postgres_url, messages, measured)
 
 
-def _beside(store: Store, live: Live, dead: Dead, messages: int, alone: list[float], beside: list[float]) -> Beside:
+def _beside(store: Store, live: Live, dead: Dead, messages: int, alone: list[Drained], beside: list[Drained]) -> Beside:
     return Beside(
         store=store,
         live=live,
         dead=dead,
         messages=messages,
-        alone=figure(alone),
-        beside=figure(beside),
-        kept=figure(second / first for first, second in zip(alone, beside, strict=True)),
+        alone=figure(one.per_second for one in alone),
+        beside=figure(one.per_second for one in beside),
+        kept=figure(two.per_second / one.per_second for one, two in zip(alone, beside, strict=True)),
+        kept_cpu=figure(one.cpu_us / two.cpu_us for one, two in zip(alone, beside, strict=True)),
     )
 
 
@@ -430,6 +434,9 @@ def measure(
     return Lanes(drains=drains, beside=beside, workers=at_work)
 
 
+_DOES = {"refuses": "refuses", "silent": "is silent"}
+
+
 def shown(lanes: Lanes) -> str:
     """Lines for people."""
     lines = [
@@ -438,8 +445,8 @@ def shown(lanes: Lanes) -> str:
         for it in lanes.drains
     ]
     lines += [
-        f"{it.store}: {it.live} sink {it.alone.shown()}/s, beside one that {it.dead} {it.beside.shown()}/s:"
-        f" {it.kept.shown(2)} of it"
+        f"{it.store}: {it.live} sink {it.alone.shown()}/s, beside one that {_DOES[it.dead]} {it.beside.shown()}/s:"
+        f" {it.kept.shown(2)} of it, {it.kept_cpu.shown(2)} by CPU"
         for it in lanes.beside
     ]
     if it := lanes.workers:
