@@ -67,7 +67,7 @@ class SinkLane:
         self._ahead = Ahead(
             plan.concurrency,
             self._begin,
-            may_begin=lambda: self._tasks.room > 0,
+            may_begin=lambda: self._tasks.room > 0 and not self._pause.is_beginning,
             hungry=bells.bell(self._lane).set,
             most=MOST_AHEAD // plan.sink.batch,
         )
@@ -85,6 +85,8 @@ class SinkLane:
     async def step(self) -> datetime | None:
         """Starts as many sends as there is room for."""
         self._give_back(KEPT_SECONDS)
+        if self._pause.is_beginning:
+            return None  # the end of the send that found it rings the bell
         allowance = await self._allowance()
         if not allowance.begin:
             return allowance.look_again  # or whatever ends first rings the bell

@@ -1,5 +1,6 @@
 """A failure that is the lane's own: the lane is paused for all processes, and the first try that is taken ends the pause."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -24,14 +25,23 @@ class Pause:
         self._kind = kind
         self._patience = patience
         self._log = log
+        self._beginning = asyncio.Lock()
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether it was found that there must be a pause, and other processes do not know yet."""
+        return self._beginning.locked()
 
     async def begin(self, reason: str, wait: Callable[[int], timedelta]) -> None:
         """Pauses the lane, unless it is. `wait` says for how long after so many failures in a row."""
-        await self._patience.wait_for(lambda: self._begin(reason, wait))
+        async with self._beginning:
+            await self._patience.wait_for(lambda: self._begin(reason, wait))
 
     async def _begin(self, reason: str, wait: Callable[[int], timedelta]) -> None:
         before = await self._database.read(lanes.state, self._lane)
         now = self._database.now()
+        if before.paused_until is not None and before.paused_until > now:
+            return  # what was under way fails as well, and counts once
         until = now + wait(before.failures + 1)
         if await self._database.write(lanes.pause, self._lane, until=until, reason=reason, now=now):
             is_news = before.failures == 0 or before.reason != reason

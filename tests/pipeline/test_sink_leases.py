@@ -106,3 +106,22 @@ async def test_a_defect_in_the_write_back_leaves_the_message_to_its_lease(
     clock.advance(seconds=30)
     await step(lane)
     assert (len(sink.given), await desk.states()) == (2, ["delivered"])
+
+
+async def test_nothing_is_begun_while_a_pause_is_written(desk: Desk, database: Interrupted) -> None:
+    """A process that knows that its sink is down does not wait for the database to know it too; all that failed is one pause."""
+    sink = RecordingSink(lambda _: Down("refused"))
+    sink.open.clear()
+    lane = lane_of(desk, sink)
+    await desk.release(6)
+    await lane.step()
+    await until(lambda: sink.busy == 2)
+    database.slow.clear()
+    sink.open.set()
+    await until(lambda: database.waiting == 1)
+    assert await lane.step() is None
+    assert database.waiting == 1
+    database.slow.set()
+    await idle(lane)
+    assert (len(sink.given), (await desk.lane("sink:log")).failures) == (2, 1)
+    assert await leased(database) == 0
