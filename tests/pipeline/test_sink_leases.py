@@ -109,7 +109,7 @@ async def test_a_defect_in_the_write_back_leaves_the_message_to_its_lease(
 
 
 async def test_nothing_is_begun_while_a_pause_is_written(desk: Desk, database: Interrupted) -> None:
-    """A process that knows that its sink is down does not wait for the database to know it too; all that failed is one pause."""
+    """Who knows that its sink is down does not wait for the database to know it too; all that failed is one pause."""
     sink = RecordingSink(lambda _: Down("refused"))
     sink.open.clear()
     lane = lane_of(desk, sink)
