@@ -52,7 +52,7 @@ class Message:
         """What it is about: messages with the same one belong together, in order."""
         return self._head.evaluation_id
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The CloudEvents id: the same for every retry, every process and every replay."""
         return message_id(self._head.evaluation_id, self._head.event, self._head.revision)

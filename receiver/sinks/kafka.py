@@ -123,14 +123,13 @@ class KafkaSink:
         return self._session
 
     def _record(self, message: Message) -> "Record":
-        key = str(message.evaluation_id)
-        headers = {"id": message.key, "type": message.type}
-        if self._options.mode == "structured":
-            return self._sessions.Record(key, message.cloud_event, {**headers, "content-type": CONTENT_TYPE})
-        attributes = message.attributes
-        headers["content-type"] = attributes.pop("datacontenttype")
-        headers |= {f"ce_{name}": text for name, text in attributes.items()}
-        return self._sessions.Record(key, message.data, headers)
+        headers: dict[str, str | bytes | None] = {"id": message.key, "type": message.type, "content-type": CONTENT_TYPE}
+        body = message.data if self._options.mode == "binary" else message.cloud_event
+        if self._options.mode == "binary":
+            attributes = message.attributes
+            headers["content-type"] = attributes.pop("datacontenttype")
+            headers |= {f"ce_{name}": text for name, text in attributes.items()}
+        return self._sessions.Record(str(message.evaluation_id), body, headers)
 
     def _outcome(self, message: Message, report: "Report") -> Outcome:
         name = report.error

@@ -7,7 +7,7 @@ it has threads of its own, and none of its calls here waits.
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import certifi
@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from receiver.sinks.base import SinkError
 from receiver.sinks.kafka import KafkaOptions
 
-LOOK_EVERY = 0.005
+LOOK_EVERY = 0.002
 """Seconds between two looks at what has come."""
 BATCH_BYTES = 64 * 1024
 """Messages that together are larger are not sent as one, so that what is too large for the topic is so by itself."""
@@ -33,7 +33,7 @@ class Record(NamedTuple):
 
     key: str
     value: bytes
-    headers: Mapping[str, str]
+    headers: dict[str, str | bytes | None]
 
 
 class Report(NamedTuple):
@@ -127,9 +127,8 @@ class Session:
             self._ear.trouble = None
             reports[number] = Report(f"{message.topic()}[{message.partition()}]@{message.offset()}", None)
 
-        headers: dict[str, str | bytes | None] = {**record.headers}
         try:
-            self._producer.produce(self._topic, record.value, record.key, headers=headers, on_delivery=told)
+            self._producer.produce(self._topic, record.value, record.key, headers=record.headers, on_delivery=told)
         except KafkaException as error:
             reports[number] = Report(None, error.args[0].name())
 
