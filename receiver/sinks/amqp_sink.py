@@ -181,12 +181,7 @@ class AmqpSink:
             return [Down(str(error))] * len(messages)
         outgoing = [self._written(message) for message in messages]
         errors = await link.publish(outgoing, deadline)
-        closed = next((error for error in errors if isinstance(error, exceptions.ChannelClosed)), None)
-        outcomes = [
-            # The first to learn that the channel was closed is told why, and the others that it was.
-            self._outcome(closed if isinstance(error, exceptions.ChannelInvalidStateError) else error, each)
-            for each, error in zip(outgoing, errors, strict=True)
-        ]
+        outcomes = [self._outcome(error, each) for each, error in zip(outgoing, _told(errors), strict=True)]
         return _agreed(messages, outcomes)
 
     def _deadline(self) -> float:
@@ -247,6 +242,12 @@ class AmqpSink:
     async def close(self) -> None:
         """Closes the connection."""
         await self._links.close()
+
+
+def _told(errors: Sequence[BaseException | None]) -> list[BaseException | None]:
+    """The first to learn that the channel was closed is told why, and the others only that it was: now all are told why."""
+    why = next((error for error in errors if isinstance(error, exceptions.ChannelClosed)), None)
+    return [why or error if isinstance(error, exceptions.ChannelInvalidStateError) else error for error in errors]
 
 
 def _over(limit: re.Match[str], outgoing: Outgoing) -> Again | Never:

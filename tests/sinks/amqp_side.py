@@ -156,7 +156,7 @@ async def taken(url: str, name: str) -> list[AbstractIncomingMessage]:
     async with channel_at(url) as channel:
         queue = await channel.get_queue(name, ensure=True)
         found: list[AbstractIncomingMessage] = []
-        while (each := await queue.get(no_ack=True, fail=False)) is not None:
+        while (each := await queue.get(no_ack=True, fail=False, timeout=LONG)) is not None:
             found.append(each)
         return found
 

@@ -97,6 +97,11 @@ class TcpServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
+    def drop(self) -> None:
+        """Breaks all connections."""
+        for task in self._tasks:
+            task.cancel()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -290,6 +295,10 @@ class Gap:
         """Cuts all connections that are and will be, without a word."""
         self._pulled = True
         self._pulls += 1
+
+    def drop(self) -> None:
+        """Breaks all connections, for both sides to notice."""
+        self._server.drop()
 
     def mend(self) -> None:
         """New connections go through; those of before stay dead, as at a firewall that has forgotten them."""

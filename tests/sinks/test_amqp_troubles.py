@@ -63,6 +63,24 @@ async def test_a_cut_without_a_word_ends_in_the_timeout_and_is_mended_by_a_new_c
     assert set(await ids(rabbit.url, queue)) == set(keys(1, 2, 3))
 
 
+async def test_what_is_under_way_when_the_connection_breaks_is_not_done(rabbit: RabbitServer, queue: str) -> None:
+    """Not one of a batch that nobody has answered, and none of those that wait their turn."""
+    await make_queue(rabbit.url, queue)
+    async with Gap(rabbit.port) as gap:
+        sink = sink_to(f"amqp://guest:guest@127.0.0.1:{gap.port}/", routing_key=queue)
+        await until_done(sink, 1)
+        gap.pull()
+        batch = [message(2, generation_prompt="x" * 8_000_000), *(message(number) for number in range(3, 102))]
+        sending = [asyncio.create_task(sink.send(batch)) for _ in range(3)]
+        await asyncio.wait(sending, timeout=0.1)
+        gap.drop()
+        outcomes = {outcome for each in await asyncio.gather(*sending) for outcome in each}
+        await sink.close()
+
+    assert outcomes == {Down("no connection, or a broken one")}
+    assert set(await ids(rabbit.url, queue)) == set(keys(1))
+
+
 async def test_a_full_queue_pauses_the_sink_and_loses_nothing(rabbit: RabbitServer, queue: str) -> None:
     """With `reject-publish` it takes nothing over its limit; with room again, what was refused arrives."""
     await make_queue(rabbit.url, queue, x_max_length=2, x_overflow="reject-publish")

@@ -169,6 +169,25 @@ async def test_a_server_that_is_slow_is_waited_for(server: NatsServer) -> None:
     assert outcome == Done(f"{STREAM}:2")
 
 
+async def test_what_is_under_way_when_the_connection_breaks_is_not_done(server: NatsServer) -> None:
+    """Not one of a batch that nobody has answered, and none of those that wait their turn."""
+    await server.start()
+    await make_stream(server.url)
+    async with Gap(server.port) as gap:
+        sink = sink_to(f"nats://127.0.0.1:{gap.port}")
+        await until_done(sink, 1)
+        gap.pull()
+        batch = [message(2, generation_prompt="x" * 8_000_000), *(message(number) for number in range(3, 102))]
+        sending = [asyncio.create_task(sink.send(batch)) for _ in range(3)]
+        await asyncio.wait(sending, timeout=0.1)
+        gap.drop()
+        outcomes = {outcome for each in await asyncio.gather(*sending) for outcome in each}
+        await sink.close()
+
+    assert outcomes == {BROKEN}
+    assert await ids(server.url) == keys(1)
+
+
 async def test_a_full_stream_pauses_the_sink_and_loses_nothing(server: NatsServer) -> None:
     """With `discard new` it takes nothing over its limit; with room again, what was refused arrives once."""
     await server.start()
