@@ -71,15 +71,15 @@ def _renamed(row: dict[str, Any], key: UUID) -> dict[str, Any]:
     return row | {"evaluation_id": key, "document": document, "due_to": "[]", "tree_updated_at": None}
 
 
-async def make_due(database: Database, sink: str, ids: Sequence[UUID]) -> None:
-    """One delivery of each verdict to this sink, due since a moment ago."""
-    began = database.now() - timedelta(seconds=len(ids) / TOGETHER / 1000)
-    moments = (began + timedelta(milliseconds=number // TOGETHER) for number in range(len(ids)))
-    await _store(
-        database,
-        deliveries,
-        (new_delivery(key, sink, 1, moment) for key, moment in zip(ids, moments, strict=True)),
+async def make_due(database: Database, sink: str, ids: Sequence[UUID], *, times: int = 1) -> None:
+    """Deliveries of each verdict to this sink, due since a moment ago: one, and replays of it."""
+    keys = [(key, f"r{number}" if number else "") for number in range(times) for key in ids]
+    began = database.now() - timedelta(seconds=len(keys) / TOGETHER / 1000)
+    moments = (began + timedelta(milliseconds=number // TOGETHER) for number in range(len(keys)))
+    rows = (
+        new_delivery(key, sink, 1, moment, replay_id) for (key, replay_id), moment in zip(keys, moments, strict=True)
     )
+    await _store(database, deliveries, rows)
 
 
 async def ask_for(database: Database, ids: Sequence[UUID]) -> None:

@@ -51,6 +51,8 @@ Live = Literal["free", "http"]
 Dead = Literal["refuses", "silent"]
 T = TypeVar("T")
 
+MOST_VERDICTS = 20_000
+"""Of as many each has one message; where more are sent, the others are replays of these."""
 BATCH = 500
 """What one send of the free sink takes, as the `file` sink does."""
 CONCURRENCY = 8
@@ -177,14 +179,20 @@ class CountedInBatches(Counted):
 
 
 class Bench(NamedTuple):
-    """A database with so many verdicts."""
+    """A database with verdicts, and how many messages of each a sink is given."""
 
     database: Database
     ids: list[UUID]
+    times: int
+
+    @property
+    def messages(self) -> int:
+        """What a sink is given in all."""
+        return len(self.ids) * self.times
 
     async def drained(self, live: Sink, dead: Sink | None = None) -> Drained:
-        """Sends a message of each verdict to `live`, and, if there is one, to `dead` beside it."""
-        counted = (Counted if live.batch == 1 else CountedInBatches)(live, len(self.ids))
+        """Sends all messages to `live`, and, if there is one, to `dead` beside it."""
+        counted = (Counted if live.batch == 1 else CountedInBatches)(live, self.messages)
         sinks: list[Sink] = [counted] if dead is None else [counted, dead]
         bells = Bells(self.database)
         lanes = [await self._lane(sink, bells) for sink in sinks]
@@ -202,11 +210,11 @@ class Bench(NamedTuple):
             station.stop()
         await asyncio.gather(*tasks, *(lane.stop(grace=0) for lane in lanes[1:]))
         await asyncio.gather(*(sink.close() for sink in sinks))
-        return Drained(per_second=len(self.ids) / seconds, cpu_us=cpu / len(self.ids) * 1e6)
+        return Drained(per_second=self.messages / seconds, cpu_us=cpu / self.messages * 1e6)
 
     async def _lane(self, sink: Sink, bells: Bells) -> SinkLane:
         name = f"sink-{next(_names)}"
-        await make_due(self.database, name, self.ids)
+        await make_due(self.database, name, self.ids, times=self.times)
         plan = SinkPlan(name, sink, SILENT_TIMEOUT, CONCURRENCY, rate=None, dead_after=timedelta(days=1))
         return SinkLane(self.database, bells, plan, source="https://api.runflow.io/v1/evaluations", process="bench")
 
@@ -216,7 +224,9 @@ def _with_verdicts(store: Store, postgres_url: str, messages: int, work: Callabl
         database = open_database(url)
         try:
             await schema.upgrade(database)
-            return await work(Bench(database, await store_verdicts(database, messages, complete=True)))
+            verdicts = min(messages, MOST_VERDICTS)
+            ids = await store_verdicts(database, verdicts, complete=True)
+            return await work(Bench(database, ids, messages // verdicts))
         finally:
             await database.close()
 
@@ -424,9 +434,9 @@ def measure(
     beside: list[Beside] = []
     for store in kinds:
         if "drain" in parts:
-            drains += drain(store, postgres_url, messages=500 if quick else 20_000, rounds=rounds)
+            drains += drain(store, postgres_url, messages=500 if quick else 100_000, rounds=rounds)
         if "beside" in parts:
-            beside += beside_a_dead_one(store, "free", postgres_url, messages=500 if quick else 20_000, rounds=rounds)
+            beside += beside_a_dead_one(store, "free", postgres_url, messages=500 if quick else 100_000, rounds=rounds)
             beside += beside_a_dead_one(store, "http", postgres_url, messages=50 if quick else 1_500, rounds=rounds)
     at_work = None
     if "workers" in parts and "postgresql" in kinds:
