@@ -1,6 +1,7 @@
 """`python -m bench`: that each part runs to its end and tells what it measured. What it measured is no matter here."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -78,3 +79,15 @@ def test_a_part_by_itself(module: list[str]) -> None:
     figures = re.findall(r'"middle": ([0-9.]+)', ended.stdout)
     assert len(figures) >= 6
     assert all(float(each) > 0 for each in figures)
+
+
+@pytest.mark.redis
+def test_brokers(redis_url: str) -> None:
+    """The sink and the bare client both send all, and a broker that is down is watched."""
+    few = ["--brokers", "redis", "--rounds", "1", "--count", "200", "--waiting", "200", "--seconds", "0.2"]
+    command = [sys.executable, "-W", "error", "-m", "bench.brokers", *few]
+    environ = os.environ | {"BENCH_REDIS_URL": redis_url}
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, env=environ)
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(r"^\| redis \| refuses \| 200 \|", ended.stdout, re.MULTILINE)
+    assert re.search(r"^\| redis \| [1-9][0-9,]* \| [1-9]", ended.stdout, re.MULTILINE)
