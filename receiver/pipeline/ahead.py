@@ -40,6 +40,7 @@ class Ahead(Generic[Work]):
         self._taken = 0
         self._queue: deque[tuple[float, Work]] = deque()
         self._seconds: float | None = None
+        self._may_be_more = True
 
     @property
     def free(self) -> int:
@@ -58,8 +59,9 @@ class Ahead(Generic[Work]):
             return 0
         return min(int(self._slots * AHEAD_SECONDS / max(self._seconds, 1e-4)), self._most)
 
-    def add(self, claimed: list[Work]) -> None:
-        """Begins what there are slots for; the rest waits."""
+    def add(self, claimed: list[Work], *, may_be_more: bool) -> None:
+        """Begins what there are slots for; the rest waits. `may_be_more`: something else may be due that was not claimed."""
+        self._may_be_more = may_be_more
         now = time.monotonic()
         self._queue.extend((now, work) for work in claimed)
         self._fill()
@@ -87,7 +89,7 @@ class Ahead(Generic[Work]):
     def fill(self) -> None:
         """Begins what may be begun, and asks for more."""
         self._fill()
-        if len(self._queue) <= self._ahead // 2:
+        if self._may_be_more and len(self._queue) <= self._ahead // 2:
             self._hungry()
 
     def _fill(self) -> None:

@@ -1,25 +1,41 @@
 """Group commit for anything: what comes while a flush is under way goes into the next one, together.
 
-No timer: when idle, one item is a batch of one at once. Under load the batches grow by themselves.
+No timer: when idle, one item is a batch of one at once. Under load the batches grow by themselves; where nobody is kept
+waiting by it they may also be gathered for some milliseconds, for a batch costs much more than an item.
 """
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
+
+_STILL_BUSY = 5
+"""How many times `gather` after a batch the next one is taken to come in the same rush."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """Hands items to `flush` in batches of at most `most`, at most `flights` batches at once."""
+    """Hands items to `flush` in batches of at most `most`, at most `flights` batches at once.
+
+    A batch that comes less than a few times `gather` seconds after another waits that long for more items.
+    """
 
     def __init__(
-        self, flush: Callable[[list[Item]], Awaitable[Sequence[Result]]], *, flights: int = 1, most: int = 500
+        self,
+        flush: Callable[[list[Item]], Awaitable[Sequence[Result]]],
+        *,
+        flights: int = 1,
+        most: int = 500,
+        gather: float = 0,
     ) -> None:
         self._flush = flush
         self._flights = flights
         self._most = most
+        self._gather = gather
+        self._flushed_at = -math.inf
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -47,6 +63,7 @@ class Batcher(Generic[Item, Result]):
 
     async def _fly(self) -> None:
         while self._waiting:
+            await self._wait_for_more()
             batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
             try:
                 results = await self._flush([item for item, _ in batch])
@@ -54,10 +71,16 @@ class Batcher(Generic[Item, Result]):
                 outcomes = [(future, result) for (_, future), result in zip(batch, results, strict=True)]
             except Exception as error:  # noqa: BLE001 (it belongs to those who wait for it)
                 outcomes = [(future, error) for _, future in batch]
+            self._flushed_at = time.monotonic()
             for future, outcome in outcomes:
                 _resolve(future, outcome)
         # Here, not when the task is seen to be done: an item that comes between must start a flight.
         self._in_flight -= 1
+
+    async def _wait_for_more(self) -> None:
+        is_busy = time.monotonic() - self._flushed_at < self._gather * _STILL_BUSY
+        if is_busy and len(self._waiting) < self._most:
+            await asyncio.sleep(self._gather)
 
 
 def retrieve(future: "asyncio.Future[Result]") -> None:

@@ -29,6 +29,8 @@ LONGEST_WAIT = timedelta(hours=1)
 LONGEST_PAUSE = timedelta(minutes=5)
 LONGEST_ASKED_WAIT = timedelta(hours=1)
 """The most that a sink's `Retry-After` is heeded."""
+GATHER_SECONDS = 0.02
+"""How long an outcome waits for others that are written back with it, while they come in quick succession."""
 MOST_UNSETTLED = 250
 """Sends whose outcome waits to be written back: with more than this no further one is begun."""
 MOST_CLAIMED = 1000
@@ -71,7 +73,7 @@ class SinkLane:
             hungry=bells.bell(self._lane).set,
             most=MOST_AHEAD // plan.sink.batch,
         )
-        self._settle = Batcher(self._write_settled, flights=1)
+        self._settle = Batcher(self._write_settled, gather=GATHER_SECONDS)
         self._patience = Patience(self._lease.total_seconds())
         self._log = log.bind(sink=plan.name)
         self._pause = Pause(database, self._lane, "sink", self._patience, self._log)
@@ -89,6 +91,7 @@ class SinkLane:
             return None  # the end of the send that found it rings the bell
         allowance = await self._allowance()
         if not allowance.begin:
+            self._ahead.add([], may_be_more=True)
             return allowance.look_again  # or whatever ends first rings the bell
         taken = await self._database.write(
             outbox.take,
@@ -101,7 +104,8 @@ class SinkLane:
             hold=self._hold,
         )
         chunks = _chunks(taken.claimed, self._plan.sink.batch)
-        self._ahead.add([(chunk, taken.probing) for chunk in chunks])
+        may_be_more = taken.probing or len(taken.claimed) >= allowance.begin
+        self._ahead.add([(chunk, taken.probing) for chunk in chunks], may_be_more=may_be_more)
         return taken.next_moment
 
     async def _allowance(self) -> Allowance:
@@ -214,6 +218,8 @@ class SinkLane:
     async def _write_settled(self, chunks: list[list[Settled]]) -> Sequence[None]:
         settled = list(chain.from_iterable(chunks))
         await self._patience.wait_for(lambda: self._database.write(outbox.settle, settled))
+        if any(each.state == "pending" for each in settled):
+            self._bells.bell(self._lane).set()
         return [None] * len(chunks)
 
 

@@ -33,6 +33,8 @@ FIRST_PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=5)
 SHORTEST_PAUSE = timedelta(seconds=1)
 MOST_WRITTEN_AT_ONCE = 100
+GATHER_SECONDS = 0.02
+"""How long a result waits for others that are written back with it, while they come in quick succession."""
 MOST_UNWRITTEN = 200
 MOST_UNWRITTEN_BYTES = 64 * 1024 * 1024
 """Trees that were fetched and wait to be written back: with more than this no further fetch is begun."""
@@ -64,7 +66,7 @@ class FetchLane:
         self._tasks = Tasks(pace.concurrency + MOST_UNWRITTEN, self._more)
         self._ahead = Ahead(pace.concurrency, self._begin, may_begin=self._may_begin, hungry=bells.bell(FETCHES).set)
         self._unwritten_bytes = 0
-        self._finish = Batcher(self._write_finished, flights=1, most=MOST_WRITTEN_AT_ONCE)
+        self._finish = Batcher(self._write_finished, most=MOST_WRITTEN_AT_ONCE, gather=GATHER_SECONDS)
         self._settle = Batcher(self._write_settled, flights=1, most=200)
         self._patience = Patience(LEASE.total_seconds() / 2)
         self._pause = Pause(database, lanes.FETCH, "fetch", self._patience, log)
@@ -94,7 +96,8 @@ class FetchLane:
             idle=not self._tasks.busy,
         )
         announce(self._bells, taken.released)
-        self._ahead.add([(claimed, taken.probing) for claimed in taken.claimed])
+        may_be_more = taken.probing or len(taken.claimed) >= allowance.begin
+        self._ahead.add([(claimed, taken.probing) for claimed in taken.claimed], may_be_more=may_be_more)
         return min((at for at in (taken.next_moment, allowance.look_again) if at is not None), default=None)
 
     async def _allowance(self) -> Allowance:
@@ -218,10 +221,12 @@ class FetchLane:
             lambda: self._database.write(fetches.finish, finished, self._routes, self._database.now())
         )
         announce(self._bells, released)
+        self._bells.bell(FETCHES).set()  # one that was asked for again meanwhile is due
         return [None] * len(finished)
 
     async def _write_settled(self, settled: list[SettledFetch]) -> Sequence[None]:
         await self._patience.wait_for(lambda: self._database.write(fetches.settle, settled, self._database.now()))
+        self._bells.bell(FETCHES).set()
         return [None] * len(settled)
 
 

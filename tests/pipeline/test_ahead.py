@@ -46,22 +46,22 @@ def test_nothing_ahead_until_one_has_ended(clock: Clock) -> None:
     """Nobody knows how long one takes: only free slots are filled. Then as much as half a second is likely to need."""
     lane = Lane(2)
     assert (lane.ahead.free, lane.ahead.wanted) == (2, 2)
-    lane.ahead.add([1, 2])
+    lane.ahead.add([1, 2], may_be_more=True)
     assert (lane.begun, lane.ahead.wanted) == ([1, 2], 0)
     lane.end(clock, 1 / 64)
     assert lane.ahead.wanted == 1 + 2 * 32
-    lane.ahead.add([3, 4, 5])
+    lane.ahead.add([3, 4, 5], may_be_more=True)
     assert (lane.begun, lane.ahead.free, lane.ahead.wanted) == ([1, 2, 3], 0, 64 - 2)
 
 
 def test_a_slow_other_side(clock: Clock) -> None:
     """What takes longer than that is not claimed before its slot is free; what is very quick has a limit."""
     lane = Lane(2)
-    lane.ahead.add([1, 2])
+    lane.ahead.add([1, 2], may_be_more=True)
     lane.end(clock, 20)
     assert lane.ahead.wanted == 1
     quick = Lane(2)
-    quick.ahead.add([1, 2])
+    quick.ahead.add([1, 2], may_be_more=True)
     quick.end(clock, 0)
     assert quick.ahead.wanted == 1 + ahead.MOST_AHEAD
 
@@ -69,10 +69,10 @@ def test_a_slow_other_side(clock: Clock) -> None:
 def test_a_slot_that_is_free_begins_the_next(clock: Clock) -> None:
     """In the order of the claims; more is asked for when the queue is half empty."""
     lane = Lane(1)
-    lane.ahead.add([1])
+    lane.ahead.add([1], may_be_more=True)
     lane.end(clock, 0.1)
     hungry = lane.hungry
-    lane.ahead.add([2, 3, 4, 5, 6])
+    lane.ahead.add([2, 3, 4, 5, 6], may_be_more=True)
     assert (lane.begun, lane.hungry) == ([1, 2], hungry)
     lane.end(clock, 0.1)
     assert (lane.begun, lane.hungry) == ([1, 2, 3], hungry)
@@ -84,7 +84,7 @@ def test_closed(clock: Clock) -> None:
     """Nothing is begun while that is not right; it is as soon as somebody says so."""
     lane = Lane(2)
     lane.is_open = False
-    lane.ahead.add([1, 2])
+    lane.ahead.add([1, 2], may_be_more=True)
     assert lane.begun == []
     lane.is_open = True
     lane.ahead.fill()
@@ -94,9 +94,9 @@ def test_closed(clock: Clock) -> None:
 def test_given_back(clock: Clock) -> None:
     """What waits for too long, or all of it, is not begun any more."""
     lane = Lane(1)
-    lane.ahead.add([1, 2])
+    lane.ahead.add([1, 2], may_be_more=True)
     clock.now += 3
-    lane.ahead.add([3])
+    lane.ahead.add([3], may_be_more=True)
     assert lane.ahead.give_back(3) == [2]
     assert lane.ahead.give_back(3) == []
     assert lane.ahead.give_back() == [3]
@@ -107,5 +107,17 @@ def test_given_back(clock: Clock) -> None:
 def test_nothing_to_claim(clock: Clock) -> None:
     """A claim that brings nothing is no reason to claim again, or an idle lane would never rest."""
     lane = Lane(2)
-    lane.ahead.add([])
+    lane.ahead.add([], may_be_more=True)
     assert lane.hungry == 0
+
+
+def test_nothing_more_is_due(clock: Clock) -> None:
+    """After a claim that found no more nobody asks again: what is due later rings by itself."""
+    lane = Lane(2)
+    lane.ahead.add([1], may_be_more=False)
+    lane.end(clock, 1)
+    lane.ahead.fill()
+    assert lane.hungry == 0
+    lane.ahead.add([2], may_be_more=True)
+    lane.end(clock, 1)
+    assert lane.hungry == 1

@@ -196,3 +196,20 @@ async def test_nothing_is_ever_stuck(seed: int) -> None:
         await asyncio.gather(*(caller(item) for item in range(300)))
         await batcher.drained()
     assert sorted(flushed) == list(range(300))
+
+
+async def test_a_rush_is_gathered() -> None:
+    """The first item goes at once; what follows soon after waits for others, and goes with them."""
+    batches: list[list[int]] = []
+
+    async def flush(items: list[int]) -> list[int]:
+        batches.append(items)
+        return items
+
+    batcher = Batcher(flush, gather=0.05)
+    assert await batcher.put(1) == 1
+    second = batcher.put(2)
+    await asyncio.sleep(0)
+    assert await asyncio.gather(second, batcher.put(3)) == [2, 3]
+    assert batches == [[1], [2, 3]]
+    await batcher.drained()
