@@ -210,6 +210,6 @@ async def test_a_rush_is_gathered() -> None:
     assert await batcher.put(1) == 1
     second = batcher.put(2)
     await asyncio.sleep(0)
-    assert await asyncio.gather(second, batcher.put(3)) == [2, 3]
+    assert list(await asyncio.gather(second, batcher.put(3))) == [2, 3]
     assert batches == [[1], [2, 3]]
     await batcher.drained()
