@@ -13,12 +13,12 @@ import structlog
 import uvicorn
 import uvloop
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from receiver import logs
 from receiver.cli.common import exit_status, read_settings
 from receiver.errors import SettingsError
 from receiver.settings import Settings
+from receiver.web.protocol import Protocol
 from receiver.wiring import Service, started
 
 HTTP_GRACE_SECONDS = 5
@@ -28,11 +28,6 @@ KEEP_ALIVE_SECONDS = 75
 BACKLOG = 2048
 
 Read = Callable[[], Settings]
-
-_NOT_HTTP = (
-    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 76\r\n\r\n"
-    b'{"code":"BAD_REQUEST","message":"the request is not HTTP/1.1","errors":null}'
-)
 
 log = structlog.get_logger()
 
@@ -184,15 +179,6 @@ def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         timeout_graceful_shutdown=HTTP_GRACE_SECONDS,
         backlog=BACKLOG,
     )
-
-
-class Protocol(HttpToolsProtocol):
-    """Uvicorn's protocol; what is not HTTP at all gets an error of the same shape as all others."""
-
-    def send_400_response(self, msg: str) -> None:
-        """Answers and hangs up, for nobody knows where the next request would begin."""
-        self.transport.write(_NOT_HTTP)
-        self.transport.close()
 
 
 class Server(uvicorn.Server):

@@ -8,6 +8,8 @@ import re
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from receiver.core.lenient import Lenient, Number, Text, Texts, Timestamp, read_json, without_nul
 
 EVALUATION_EVENTS = frozenset({"evaluation.completed", "evaluation.failed"})
@@ -53,8 +55,31 @@ class Callback(Lenient):
     completed_at: Timestamp | None = None
 
 
+class _Head(msgspec.Struct):
+    """The two fields that decide; `msgspec` passes over the others, and makes the UUID, in a sixth of the time that reading all takes."""
+
+    event: str
+    evaluation_id: UUID
+
+
+_read_head = msgspec.json.Decoder(_Head).decode
+as_json = msgspec.json.Encoder().encode
+"""A UUID as JSON, in its quotes, in a sixth of the time of `str`."""
+
+
 def understand(body: bytes) -> EvaluationEvent | OtherEvent | NotUnderstood:
     """Tells what a genuine body is. Never raises."""
+    try:
+        head = _read_head(body.decode())  # decoded, because it would pass over bytes that are not UTF-8, too
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _understand_odd(body)
+    if head.event in EVALUATION_EVENTS and as_json(head.evaluation_id) in body:  # else the UUID is written in another way
+        return EvaluationEvent(head.evaluation_id, head.event)
+    return _understand_odd(body)
+
+
+def _understand_odd(body: bytes) -> EvaluationEvent | OtherEvent | NotUnderstood:
+    """What all but nearly all bodies need: reads leniently, and says what is wrong."""
     try:
         content: Any = read_json(body)
     except ValueError as error:
@@ -75,7 +100,10 @@ def understand(body: bytes) -> EvaluationEvent | OtherEvent | NotUnderstood:
 
 def read_callback(body: bytes, event: str) -> tuple[Callback, list[str]]:
     """The fields of an evaluation's event, and what was odd about them, a short phrase each."""
-    callback, oddities = Callback.read(body)
+    try:
+        callback, oddities = Callback.read(body)
+    except ValueError:  # nested too deeply, or a number of too many digits, which `understand` passed over
+        return Callback(), ["the rest of it cannot be read"]
     expected = event.removeprefix("evaluation.")
     for name in _NEVER_NULL:
         if getattr(callback, name) is None and f"{name} is not readable" not in oddities:

@@ -10,8 +10,9 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Concatenate, TextIO
@@ -116,6 +117,7 @@ class _Writer:
 
     def __init__(self, path: str) -> None:
         self._engine = _engine(path, connections=1, begin="BEGIN IMMEDIATE", read_only=False)
+        self._conn: Connection | None = None
         self._waiting: deque[tuple[_Work, Future[Any]]] = deque()
         self._bell = threading.Condition()
         self._closing = False
@@ -138,6 +140,8 @@ class _Writer:
             self._closing = True
             self._bell.notify()
         self._thread.join()
+        if self._conn is not None:
+            self._conn.close()
         self._engine.dispose()
 
     def _run(self) -> None:
@@ -152,10 +156,17 @@ class _Writer:
             group = [(work, future) for work, future in group if future.set_running_or_notify_cancel()]
             self._commit_together(group)
 
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        if self._conn is None:
+            self._conn = self._engine.connect()  # kept: a visit to the pool for each commit costs as much as five rows
+        with self._conn.begin():
+            yield self._conn
+
     def _commit_together(self, group: list[tuple[_Work, "Future[Any]"]]) -> None:
         outcomes: list[tuple[Future[Any], Any, Exception | None]] = []
         try:
-            with translated(), self._engine.begin() as conn:
+            with translated(), self._transaction() as conn:
                 for work, future in group:
                     outcomes.append((future, *_attempt(conn, work, alone=len(group) == 1)))
         except Exception as error:  # noqa: BLE001 (whatever it is belongs to those who wait for it)
@@ -206,7 +217,7 @@ def _engine(path: str, *, connections: int, begin: str, read_only: bool) -> Engi
 
     @event.listens_for(engine, "begin")
     def begin_ourselves(conn: Connection) -> None:
-        conn.exec_driver_sql(begin)
+        conn.connection.execute(begin).close()  # the driver's own: through SQLAlchemy this costs as much as five rows
 
     return engine
 

@@ -70,9 +70,15 @@ async def _of_starlette(_request: Request, error: Exception) -> Response:
     )
 
 
+DEFECT_ANSWER = json_answer(
+    {"code": "INTERNAL_ERROR", "message": "this is a defect of the receiver", "errors": None}, 500
+)
+"""The caller learns nothing of the inside."""
+
+
 async def _unforeseen(_request: Request, _error: Exception) -> Response:
-    """Starlette logs it with its traceback by raising it on; the caller learns nothing of the inside."""
-    return json_answer({"code": "INTERNAL_ERROR", "message": "this is a defect of the receiver", "errors": None}, 500)
+    """Starlette logs it with its traceback by raising it on."""
+    return DEFECT_ANSWER
 
 
 HANDLERS: Mapping[type[Exception] | int, ExceptionHandler] = {

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from receiver.core.callback import EvaluationEvent, NotUnderstood, OtherEvent, origin_of, understand
+from receiver.core.callback import EvaluationEvent, NotUnderstood, OtherEvent, as_json, origin_of, understand
 from receiver.core.signature import HEADER, Keyring
 from receiver.errors import BodyTooLarge, MethodNotAllowed, ReceiverError, StoreUnavailable, Unauthorized
 from receiver.pipeline.intake import Intake
 from receiver.store.intake import EventArrival, OtherArrival, Taken
-from receiver.web.answers import error_answer, json_answer
+from receiver.web.answers import DEFECT_ANSWER, error_answer, json_answer
 
 PATH = "/webhook/runflow"
 
@@ -61,6 +61,9 @@ class Hook:
             self._count(error)
             await error_answer(error)(scope, receive, send)
             return
+        except Exception:
+            await DEFECT_ANSWER(scope, receive, send)
+            raise  # the server logs it with its traceback
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
@@ -77,8 +80,8 @@ class Hook:
         key, event = meaning
         arrival = EventArrival(key, event, body, origin_of(key), label, delivered.request_id, self._now())
         if await self._intake.accept(arrival) is Taken.NEW:
-            return 202, b'{"result":"accepted","evaluation_id":"%s"}' % str(key).encode()
-        return 200, b'{"result":"duplicate","evaluation_id":"%s"}' % str(key).encode()
+            return 202, b'{"result":"accepted","evaluation_id":%s}' % as_json(key)
+        return 200, b'{"result":"duplicate","evaluation_id":%s}' % as_json(key)
 
     async def _set_aside(
         self, meaning: OtherEvent | NotUnderstood, delivered: Delivered, label: str

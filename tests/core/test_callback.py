@@ -51,6 +51,8 @@ def test_samples(completed: bytes, failed: bytes) -> None:
         body(status=7, client_ref=["x"], run_id=False, top_issues={}, completed_at=None, weighted_pass_rate="1"),
         body(deep=json.loads("[" * 190 + "]" * 190)),
         body(huge=10**4000),
+        body(huge=0).replace(b"0}", b"9" * 100_000 + b"}"),
+        body(deep=0).replace(b"0}", b"[" * 500 + b"]" * 500 + b"}"),
         body(weighted_pass_rate=float("nan"), more=float("inf")),
         body(client_ref="\ud83d"),
         body(client_ref="cut \ud83d", other="\ude00 \ud83d\ud83d\ude00"),
@@ -104,7 +106,6 @@ def test_event_can_be_stored(event: str) -> None:
         (body().decode().encode("utf-16"), "not JSON"),
         (body(client_ref="x").replace(b'"x"', rb'"\ud8zz"'), "not JSON"),
         (body(deep=0).replace(b"0}", b"[" * 100_000 + b"]" * 100_000 + b"}"), "not JSON"),
-        (body(huge=0).replace(b"0}", b"9" * 100_000 + b"}"), "not JSON"),
         (b"[" + body() + b"]", "not an object"),
         (b"17", "not an object"),
         (b"null", "not an object"),
@@ -198,6 +199,16 @@ def test_long_status_is_told_briefly() -> None:
     """An absurd status does not make an absurd line in the timeline."""
     _, oddities = read_callback(body(status="x" * 100_000), "evaluation.failed")
     assert all(len(oddity) < 200 for oddity in oddities)
+
+
+@pytest.mark.parametrize("rest", [b"[" * 500 + b"]" * 500, b"9" * 100_000])
+def test_too_much_to_read(rest: bytes) -> None:
+    """What is an event by its two fields, but whose rest no parser takes, is an event without other fields."""
+    odd = body(status="completed", x=0).replace(b"0}", rest + b"}")
+    assert understand(odd) == COMPLETED
+    callback, oddities = read_callback(odd, "evaluation.completed")
+    assert callback == Callback()
+    assert oddities == ["the rest of it cannot be read"]
 
 
 def test_origin() -> None:
