@@ -25,10 +25,10 @@ _POSTGRES_OURS = ("22", "23", "42")
 _POSTGRES_NO_RIGHT = "42501"
 _SQLITE_OURS = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 
-_Unreachable = (OSError, TimeoutError, asyncpg.InterfaceError, PoolTimeout)
+_Unreachable = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError, PoolTimeout)
 
 
-def is_passing_conflict(error: DBAPIError) -> bool:
+def is_passing_conflict(error: DBAPIError | asyncpg.PostgresError) -> bool:
     """Whether PostgreSQL gave up this transaction for another's sake: to be run again at once."""
     return _sqlstate(error) in _POSTGRES_AGAIN
 
@@ -43,7 +43,7 @@ def translated() -> Iterator[None]:
     """Raises `StoreUnavailable` in place of what a driver says when the database cannot be used."""
     try:
         yield
-    except DBAPIError as error:
+    except (DBAPIError, asyncpg.PostgresError) as error:
         unavailable = _unavailable(error)
         if unavailable is None:
             raise
@@ -56,8 +56,8 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable("database", f"the database cannot be reached ({type(error).__name__})") from error
 
 
-def _unavailable(error: DBAPIError) -> StoreUnavailable | None:
-    original = error.orig
+def _unavailable(error: DBAPIError | asyncpg.PostgresError) -> StoreUnavailable | None:
+    original = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(original, _SQLITE_OURS):
         return None
     if isinstance(original, sqlite3.Error):
@@ -81,5 +81,6 @@ def _of_sqlite(error: sqlite3.Error) -> StoreUnavailable:
     return StoreUnavailable("database", f"SQLite cannot be used just now: {error}")
 
 
-def _sqlstate(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "sqlstate", None)
+def _sqlstate(error: DBAPIError | asyncpg.PostgresError) -> str | None:
+    """PostgreSQL's code, from SQLAlchemy's error or from the driver's own."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None)

@@ -1,16 +1,18 @@
 """Storing what came in: the hot path, and the one place that hands its statement to the driver.
 
-A batch is one transaction and so one fsync. Through SQLAlchemy's Core each row would cost as much as all the rest of the
-request; here PostgreSQL takes the whole batch as arrays in one statement, and SQLite one prepared statement row by row. The
-unique key decides what is new, never a look beforehand. What is rare takes the readable way.
+A batch is one fsync. Through SQLAlchemy's Core each row would cost as much as all the rest of the request; here PostgreSQL
+takes the whole batch as arrays in one statement, and SQLite one prepared statement row by row. The unique key decides what is
+new, never a look beforehand. What is rare takes the readable way.
+
+    firsts(arrivals) -> insert -> sort_out(arrivals, new) -> count the repeats -> see_to(what is rare)
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from hashlib import sha256
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, update
@@ -92,34 +94,67 @@ class Taken(Enum):
     REPEAT = "repeat"
 
 
-def accept(conn: Connection, arrivals: Sequence[Arrival]) -> list[Taken]:
-    """Stores the batch; tells of each, in order, whether it was new."""
-    firsts: dict[Key, EventArrival] = {}
+class Rest(NamedTuple):
+    """What of a batch is no first arrival."""
+
+    repeats: list[EventArrival]
+    others: list[OtherArrival]
+
+
+def firsts(arrivals: Iterable[Arrival]) -> list[EventArrival]:
+    """The events of a batch, each key once, in the order of all batches: two processes cannot wait for each other."""
+    found: dict[Key, EventArrival] = {}
     for each in arrivals:
         if isinstance(each, EventArrival):
-            firsts.setdefault(each.key, each)
-    new = _insert(conn, sorted(firsts.values(), key=_order))
-    outcome, repeats, others = [], [], []
+            found.setdefault((each.evaluation_id, each.event), each)
+    return sorted(found.values(), key=_order)
+
+
+def sort_out(arrivals: Iterable[Arrival], new: set[Key]) -> tuple[list[Taken], Rest]:
+    """Tells of each arrival, in order, whether it was new, and what is left to do. `new`: the keys that were inserted."""
+    outcome, rest = [], Rest([], [])
     for each in arrivals:
         taken = Taken.NEW
         if isinstance(each, OtherArrival):
-            others.append(each)
-        elif each.key in new:
-            new.remove(each.key)  # the next one with this key is a repeat
+            rest.others.append(each)
+        elif (key := (each.evaluation_id, each.event)) in new:
+            new.remove(key)  # the next one with this key is a repeat
         else:
             taken = Taken.REPEAT
-            repeats.append(each)
+            rest.repeats.append(each)
         outcome.append(taken)
-    if repeats:
-        _count_repeats(conn, repeats)
+    return outcome, rest
+
+
+def counts(repeats: Iterable[EventArrival]) -> list[tuple[UUID, str, int, datetime]]:
+    """How many there are of each key, and when the last came."""
+    latest = {each.key: each for each in sorted(repeats, key=_order)}
+    number = Counter(each.key for each in repeats)
+    return [(*key, number[key], each.received_at) for key, each in latest.items()]
+
+
+def differing(repeats: Iterable[EventArrival], stored: Mapping[Key, bytes]) -> list[EventArrival]:
+    """Those whose bytes are others than what is stored under their key."""
+    return [each for each in repeats if each.body != stored[each.key]]
+
+
+def see_to(conn: Connection, differing: Iterable[EventArrival], others: Sequence[OtherArrival]) -> None:
+    """Keeps bytes that differ from those stored, and has the evaluation fetched again; sets aside what is no event."""
+    bodies = {(each.key, sha256(each.body).digest()): each for each in differing}
+    for (key, digest), each in sorted(bodies.items(), key=lambda item: item[0]):
+        if _insert_other_body(conn, each, digest):
+            at_key = (events.c.evaluation_id == key[0], events.c.event == key[1])
+            conn.execute(update(events).values(waiting=True).where(*at_key))
     if others:
         _set_aside(conn, others)
-    return outcome
 
 
-def _order(arrival: EventArrival) -> tuple[int, str]:
-    """The order of keys in every batch, so that two processes with the same events cannot wait for each other."""
-    return arrival.evaluation_id.int, arrival.event
+def accept(conn: Connection, arrivals: Sequence[Arrival]) -> list[Taken]:
+    """Stores the batch in this transaction; tells of each, in order, whether it was new."""
+    taken, left = sort_out(arrivals, _insert(conn, firsts(arrivals)))
+    stored = _count(conn, counts(left.repeats))
+    see_to(conn, differing(left.repeats, stored), left.others)
+    return taken
 
 
 def _insert(conn: Connection, arrivals: Sequence[EventArrival]) -> set[Key]:
@@ -127,8 +162,7 @@ def _insert(conn: Connection, arrivals: Sequence[EventArrival]) -> set[Key]:
     if not arrivals:
         return set()
     if conn.dialect.name == "postgresql":
-        columns = tuple(list(column) for column in zip(*arrivals, strict=True))
-        return {(key, event) for key, event in conn.exec_driver_sql(_POSTGRES_INSERT, columns)}
+        return {(key, event) for key, event in conn.exec_driver_sql(_POSTGRES_INSERT, _columns(arrivals))}
     cursor = conn.connection.cursor()
     new = set()
     for evaluation_id, event, body, *rest, received_at in arrivals:
@@ -139,31 +173,54 @@ def _insert(conn: Connection, arrivals: Sequence[EventArrival]) -> set[Key]:
     return new
 
 
-def _count_repeats(conn: Connection, repeats: Iterable[EventArrival]) -> None:
-    """Counts each on its row. Bytes that differ from those stored are kept, and the evaluation is to be fetched again."""
-    repeats = sorted(repeats, key=_order)
-    latest = {each.key: each for each in repeats}
-    counts = Counter(each.key for each in repeats)
-    stored = _count(conn, [(*key, n, latest[key].received_at) for key, n in counts.items()])
-    others = {(each.key, sha256(each.body).digest()): each for each in repeats if each.body != stored[each.key]}
-    for (key, digest), each in sorted(others.items(), key=lambda item: item[0]):
-        if _insert_other_body(conn, each, digest):
-            at_key = (events.c.evaluation_id == key[0], events.c.event == key[1])
-            conn.execute(update(events).values(waiting=True).where(*at_key))
-
-
-def _count(conn: Connection, counts: Sequence[tuple[UUID, str, int, datetime]]) -> dict[Key, bytes]:
+def _count(conn: Connection, given: Sequence[tuple[UUID, str, int, datetime]]) -> dict[Key, bytes]:
     """Adds to the repeats of these keys: how many, and when the last came. Returns the bodies that are stored."""
+    if not given:
+        return {}
     if conn.dialect.name == "postgresql":
-        columns = tuple(list(column) for column in zip(*counts, strict=True))
-        return {(key, event): body for key, event, body in conn.exec_driver_sql(_POSTGRES_COUNT, columns)}
+        return {(key, event): body for key, event, body in conn.exec_driver_sql(_POSTGRES_COUNT, _columns(given))}
     cursor = conn.connection.cursor()
     stored = {}
-    for evaluation_id, event, n, at in counts:
+    for evaluation_id, event, n, at in given:
         [(body,)] = cursor.execute(_SQLITE_COUNT, (n, moment_text(at), evaluation_id.bytes, event))
         stored[evaluation_id, event] = body
     cursor.close()
     return stored
+
+
+Fetch = Callable[[str, Sequence[Sequence[object]]], Awaitable[Sequence[Sequence[Any]]]]
+"""Runs one statement durably, with these columns as its arrays, and returns its rows."""
+
+
+Finish = Callable[[Sequence[EventArrival], Sequence[OtherArrival]], Awaitable[None]]
+"""Runs `see_to`."""
+
+
+async def accept_directly(fetch: Fetch, finish: Finish, arrivals: Sequence[Arrival]) -> list[Taken]:
+    """`accept` over PostgreSQL's own driver, which takes a fifth of the CPU time that it takes through SQLAlchemy.
+
+    Each statement is durable by itself: a transaction around them would be two more round trips for every batch. What is cut
+    off between two of them is answered 503, comes again, and is seen to then.
+    """
+    new: set[Key] = set()
+    if first := firsts(arrivals):
+        new = {(key, event) for key, event in await fetch(_POSTGRES_INSERT, _columns(first))}
+    taken, left = sort_out(arrivals, new)
+    different: list[EventArrival] = []
+    if left.repeats:
+        rows = await fetch(_POSTGRES_COUNT, _columns(counts(left.repeats)))
+        different = differing(left.repeats, {(key, event): body for key, event, body in rows})
+    if different or left.others:
+        await finish(different, left.others)
+    return taken
+
+
+def _order(arrival: EventArrival) -> tuple[int, str]:
+    return arrival.evaluation_id.int, arrival.event
+
+
+def _columns(rows: Sequence[tuple[object, ...]]) -> tuple[list[object], ...]:
+    return tuple(list(column) for column in zip(*rows, strict=True))
 
 
 def _insert_other_body(conn: Connection, arrival: EventArrival, digest: bytes) -> bool:

@@ -1,8 +1,8 @@
 """PostgreSQL, for several machines. The same functions run in SQLAlchemy's greenlet over asyncpg."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Concatenate
@@ -56,7 +56,9 @@ class PostgresDatabase(Database):
         self._ahead = timedelta(0)
         self._measured_at: float | None = None
         # The intake has connections of its own, so that no slow query can take the last one from it.
-        self._intake = _engine(address, connections=INTAKE_FLIGHTS, pooler=pooler, settings=_INTAKE_SETTINGS)
+        self._intake = _Direct(_options(address, _INTAKE_SETTINGS), self._saw_clock)
+        # What is rare, and all behind a pooler, where each statement would need a transaction around it.
+        self._rest = _engine(address, connections=INTAKE_FLIGHTS, pooler=pooler, settings=_INTAKE_SETTINGS)
         self._other = _engine(address, connections=CONNECTIONS, pooler=pooler)
         # As on SQLite, what is read in one transaction is of one moment: the audit compares what it counts.
         self._reading = self._other.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -74,10 +76,16 @@ class PostgresDatabase(Database):
         return await self._run(self._other, lambda conn: fn(conn, *args, **kwargs))
 
     async def accept(self, arrivals: Sequence[intake.Arrival]) -> list[intake.Taken]:
-        return await self._run(self._intake, lambda conn: intake.accept(conn, arrivals))
+        if self._pooler:
+            return await self._run(self._rest, lambda conn: intake.accept(conn, arrivals))
+        with self._use(), translated():
+            return await intake.accept_directly(self._intake.fetch, self._see_to, arrivals)
+
+    async def _see_to(self, differing: Sequence[intake.EventArrival], others: Sequence[intake.OtherArrival]) -> None:
+        await self._transaction(self._rest, lambda conn: intake.see_to(conn, differing, others))
 
     async def probe(self) -> None:
-        await self._run(self._intake, lambda conn: lanes.probe(conn, self.now()))
+        await self._run(self._rest, lambda conn: lanes.probe(conn, self.now()))
 
     async def migrate(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         def alone(conn: Connection) -> T:
@@ -121,15 +129,21 @@ class PostgresDatabase(Database):
         self._closing = True
         if self._running:
             await self._ended.wait()
-        await self._intake.dispose()
+        await self._intake.close()
+        await self._rest.dispose()
         await self._other.dispose()
 
     async def _run(self, engine: AsyncEngine, fn: Callable[[Connection], T]) -> T:
+        with self._use():
+            return await self._transaction(engine, fn)
+
+    @contextmanager
+    def _use(self) -> Iterator[None]:
         if self._closing:  # a connection opened now would never be closed
             raise StoreUnavailable("stopping", "the store is closed")
         self._running += 1
         try:
-            return await self._transaction(engine, fn)
+            yield
         finally:
             self._running -= 1
             if self._closing and not self._running:
@@ -151,9 +165,61 @@ class PostgresDatabase(Database):
         """How far the server's clock is ahead of this machine's, so that all processes mean the same by now."""
         elapsed = asyncio.get_running_loop().time()
         if self._measured_at is None or elapsed - self._measured_at > CLOCK_SECONDS:
-            theirs = (await conn.execute(text("SELECT clock_timestamp()"))).scalar_one()
-            self._ahead = theirs - system_clock()
-            self._measured_at = elapsed
+            self._saw_clock((await conn.execute(text("SELECT clock_timestamp()"))).scalar_one())
+
+    def _saw_clock(self, theirs: datetime) -> None:
+        self._ahead = theirs - system_clock()
+        self._measured_at = asyncio.get_running_loop().time()
+
+
+class _Direct:
+    """Connections of the driver's own."""
+
+    def __init__(self, options: Mapping[str, Any], saw_clock: Callable[[datetime], None]) -> None:
+        self._options = options
+        self._saw_clock = saw_clock
+        self._room = asyncio.Semaphore(INTAKE_FLIGHTS)
+        self._idle: list[asyncpg.Connection] = []
+
+    async def fetch(self, statement: str, columns: Sequence[Sequence[object]]) -> Sequence[Any]:
+        """The rows of a statement, which is a transaction by itself; it may be run twice. Raises the driver's errors."""
+        async with self._room:
+            return await self._fetch(statement, columns)
+
+    async def _fetch(self, statement: str, columns: Sequence[Sequence[object]]) -> Sequence[Any]:
+        for attempt in range(1, TRIES + 1):
+            conn = await self._connection()
+            try:
+                rows: Sequence[Any] = await conn.fetch(statement, *columns)
+            except asyncpg.PostgresError as error:
+                self._idle.append(conn)
+                was_stale = attempt == 1 and conn.is_closed()
+                if attempt == TRIES or not (was_stale or is_passing_conflict(error)):
+                    raise
+            except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+                conn.terminate()
+                if attempt > 1:
+                    raise
+            except BaseException:  # where this is cut off, nobody knows what the connection would answer next
+                conn.terminate()
+                raise
+            else:
+                self._idle.append(conn)
+                return rows
+        raise AssertionError("unreachable")
+
+    async def _connection(self) -> asyncpg.Connection:
+        while self._idle:
+            conn = self._idle.pop()
+            if not conn.is_closed():
+                return conn
+        conn = await asyncpg.connect(**self._options)
+        self._saw_clock(await conn.fetchval("SELECT clock_timestamp()"))
+        return conn
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        await asyncio.gather(*(conn.close(timeout=CONNECT_SECONDS) for conn in self._idle))
 
 
 def _was_stale(error: DBAPIError, attempt: int) -> bool:
@@ -161,15 +227,20 @@ def _was_stale(error: DBAPIError, attempt: int) -> bool:
     return attempt == 1 and is_lost_connection(error)
 
 
-def _engine(
-    address: URL, *, connections: int, pooler: bool, settings: Mapping[str, str] = MappingProxyType({})
-) -> AsyncEngine:
-    options: dict[str, Any] = {
+def _options(address: URL, settings: Mapping[str, str]) -> dict[str, Any]:
+    """How the driver connects."""
+    return {
         "dsn": driver_address(address),
         "timeout": CONNECT_SECONDS,
         "command_timeout": STATEMENT_SECONDS,
         "server_settings": {**_SETTINGS, **settings},
     }
+
+
+def _engine(
+    address: URL, *, connections: int, pooler: bool, settings: Mapping[str, str] = MappingProxyType({})
+) -> AsyncEngine:
+    options = _options(address, settings)
     if pooler:
         options["server_settings"] = {}  # the server's sessions are the pooler's, which refuses what it does not know
         # Statements prepared on one server connection are unknown on the next one that the pooler hands out.

@@ -27,8 +27,8 @@ class Protocol(HttpToolsProtocol):
 class Joined:
     """A transport that sends what is written in one turn of the event loop at once.
 
-    Uvicorn writes an answer's head and body apart, and uvloop sends each the moment it is written: a second packet, which costs as
-    much as reading the whole request does.
+    Uvicorn writes an answer's head and body apart, and uvloop sends each the moment it is written: a second packet, which costs
+    as much as reading the whole request does.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:

@@ -48,7 +48,9 @@ async def test_postgresql_waits_for_its_disk(postgres_address: str, look_into: L
     database = look_into(postgres_address)
     assert isinstance(database, PostgresDatabase)
     assert await database.write(settings) == ["on", "on"]
-    assert await database._run(database._intake, settings) == ["on", "on"]
+    assert await database._run(database._rest, settings) == ["on", "on"]
+    direct = [await database._intake.fetch(f"SHOW {name}", []) for name in ("fsync", "synchronous_commit")]
+    assert [value for [[value]] in direct] == ["on", "on"]
 
 
 async def test_sqlite_is_told_to_wait_for_its_disk(sqlite_address: str, look_into: LookInto) -> None:
