@@ -21,8 +21,8 @@ _UNFINISHED = " <unfinished ...>"
 SUCCESS = "HTTP/1.1 20"
 RESULT = r"{\"result\":"
 """The beginning of an answer's body, as strace writes it."""
-COMMITTED = r"C\0\0\0\vCOMMIT\0"
-"""PostgreSQL's `CommandComplete` message for a COMMIT, as strace writes it.
+COMMITTED = r"Z\0\0\0\5I"
+"""PostgreSQL's `ReadyForQuery` outside of any transaction: what ran is committed. As strace writes it.
 (www.postgresql.org/docs/current/protocol-message-formats.html)"""
 
 
