@@ -19,7 +19,7 @@ from receiver.store.results import Released
 BATCH = 200
 BATCH_WHEN_BUSY = 25
 """While callbacks come, whatever stands in their way must be short: on SQLite they wait for it."""
-SHARE_OF_OTHERS = 9
+SHARE_OF_OTHERS = 19
 """How many times as long as a batch took the stage leaves to callbacks that keep coming; 1 once it is `LONGEST_LAG` behind."""
 LONGEST_LAG = timedelta(seconds=10)
 LONGEST_PAUSE = 1.0
@@ -42,7 +42,7 @@ class Stage:
         """All that waits, batch by batch.
 
         Seeing to an event costs more than twice what taking it in does, and it can wait. So while callbacks keep coming to this
-        process they have nine tenths of the time: a burst of seconds is taken in first. A longer one has half.
+        process they have nineteen twentieths of the time: a burst of seconds is taken in first. A longer one has half.
         """
         while True:
             limit, began, now = self._limit, time.monotonic(), self._database.now()

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from hashlib import sha256
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -25,9 +26,13 @@ from receiver.store.tables import events, other_bodies, set_aside
 from receiver.store.types import moment_text
 
 _COLUMNS = "evaluation_id, event, body, origin, secret_label, request_id, received_at"
-_SQLITE_INSERT = (
-    f"INSERT INTO events ({_COLUMNS}, repeats, waiting) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 1) ON CONFLICT DO NOTHING"  # noqa: S608 (constants)
-)
+_SQLITE_ROW = "(?, ?, ?, ?, ?, ?, ?, 0, 1)"
+# Many rows in one statement: each statement lets go of the interpreter, and waits to have it back from the other thread.
+_SQLITE_INTO = f"INSERT INTO events ({_COLUMNS}, repeats, waiting) VALUES "
+_SQLITE_INSERTS = [(n, f"{_SQLITE_INTO}{', '.join([_SQLITE_ROW] * n)} ON CONFLICT DO NOTHING") for n in (64, 16, 4, 1)]
+_SQLITE_NEWEST = "SELECT evaluation_id, event FROM events WHERE rowid > ?"
+_NONE = 2**63 - 1
+"""No row has a higher number."""
 _POSTGRES_INSERT = (
     f"INSERT INTO events ({_COLUMNS}, repeats, waiting) SELECT *, 0, true"  # noqa: S608 (constants)
     " FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])"
@@ -163,14 +168,26 @@ def _insert(conn: Connection, arrivals: Sequence[EventArrival]) -> set[Key]:
         return set()
     if conn.dialect.name == "postgresql":
         return {(key, event) for key, event in conn.exec_driver_sql(_POSTGRES_INSERT, _columns(arrivals))}
-    cursor = conn.connection.cursor()
-    new = set()
-    for evaluation_id, event, body, *rest, received_at in arrivals:
-        cursor.execute(_SQLITE_INSERT, (evaluation_id.bytes, event, body, *rest, moment_text(received_at)))
-        if cursor.rowcount:
-            new.add((evaluation_id, event))
-    cursor.close()
-    return new
+    return _insert_on_sqlite(conn.connection.cursor(), arrivals)
+
+
+def _insert_on_sqlite(cursor: Any, arrivals: Sequence[EventArrival]) -> set[Key]:
+    rows = [
+        (evaluation_id.bytes, event, body, *rest, moment_text(received_at))
+        for evaluation_id, event, body, *rest, received_at in arrivals
+    ]
+    at = inserted = 0
+    for size, statement in _SQLITE_INSERTS:
+        while len(rows) - at >= size:
+            cursor.execute(statement, list(chain.from_iterable(rows[at : at + size])))
+            inserted += cursor.rowcount
+            at += size
+    if inserted == len(rows):
+        return {each.key for each in arrivals}
+    # This connection alone writes, so what it has just inserted has the highest numbers, one after the other.
+    newest = cursor.execute(_SQLITE_NEWEST, (cursor.lastrowid - inserted if inserted else _NONE,))
+    new = set(newest.fetchall())
+    return {each.key for each in arrivals if (each.evaluation_id.bytes, each.event) in new}
 
 
 def _count(conn: Connection, given: Sequence[tuple[UUID, str, int, datetime]]) -> dict[Key, bytes]:

@@ -9,13 +9,13 @@ import fcntl
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Concatenate, TextIO
+from queue import Empty, SimpleQueue
+from typing import Any, Concatenate, NamedTuple, TextIO
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
@@ -62,7 +62,7 @@ class SqliteDatabase(Database):
             return work(conn)
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        result: T = await asyncio.wrap_future(self._writer.submit(lambda conn: fn(conn, *args, **kwargs)))
+        result: T = await self._writer.submit(lambda conn: fn(conn, *args, **kwargs))
         return result
 
     async def accept(self, arrivals: Sequence[intake.Arrival]) -> list[intake.Taken]:
@@ -112,49 +112,69 @@ class SqliteDatabase(Database):
             self._lock.close()
 
 
+class _Job(NamedTuple):
+    """A work for the writer, and who waits for it."""
+
+    work: _Work
+    future: asyncio.Future[Any]
+
+    def end(self, result: Any, failure: Exception | None) -> None:
+        """Tells whoever waits, from the writer's thread."""
+        with suppress(RuntimeError):  # the event loop is closed: nobody waits any more
+            self.future.get_loop().call_soon_threadsafe(_resolve, self.future, result, failure)
+
+
+def _resolve(future: "asyncio.Future[Any]", result: Any, failure: Exception | None) -> None:
+    if future.done():  # whoever waited has gone
+        return
+    if failure is None:
+        future.set_result(result)
+    else:
+        future.set_exception(failure)
+
+
 class _Writer:
     """The one thread that writes."""
 
     def __init__(self, path: str) -> None:
         self._engine = _engine(path, connections=1, begin="BEGIN IMMEDIATE", read_only=False)
         self._conn: Connection | None = None
-        self._waiting: deque[tuple[_Work, Future[Any]]] = deque()
-        self._bell = threading.Condition()
+        self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
         self._closing = False
+        self._gate = threading.Lock()  # nothing is put behind the None that ends the thread
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: _Work) -> "Future[Any]":
+    def submit(self, work: _Work) -> "asyncio.Future[Any]":
         """A future that is resolved when `work` is durable."""
-        future: Future[Any] = Future()
-        with self._bell:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        with self._gate:
             if self._closing:
                 future.set_exception(StoreUnavailable("stopping", "the store is closed"))
-                return future
-            self._waiting.append((work, future))
-            self._bell.notify()
+            else:
+                self._waiting.put(_Job(work, future))
         return future
 
     def close(self) -> None:
-        with self._bell:
+        with self._gate:
             self._closing = True
-            self._bell.notify()
+            self._waiting.put(None)
         self._thread.join()
         if self._conn is not None:
             self._conn.close()
         self._engine.dispose()
 
     def _run(self) -> None:
-        while True:
-            with self._bell:
-                while not self._waiting and not self._closing:
-                    self._bell.wait()
-                if not self._waiting:
-                    return
-                group = list(self._waiting)
-                self._waiting.clear()
-            group = [(work, future) for work, future in group if future.set_running_or_notify_cancel()]
-            self._commit_together(group)
+        while (job := self._waiting.get()) is not None:
+            group = [job]
+            with suppress(Empty):
+                while (job := self._waiting.get_nowait()) is not None:
+                    group.append(job)
+            group = [each for each in group if not each.future.cancelled()]
+            if group:
+                self._commit_together(group)
+            if job is None:
+                return
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -163,19 +183,15 @@ class _Writer:
         with self._conn.begin():
             yield self._conn
 
-    def _commit_together(self, group: list[tuple[_Work, "Future[Any]"]]) -> None:
-        outcomes: list[tuple[Future[Any], Any, Exception | None]] = []
+    def _commit_together(self, group: list[_Job]) -> None:
+        outcomes: list[tuple[Any, Exception | None]]
         try:
             with translated(), self._transaction() as conn:
-                for work, future in group:
-                    outcomes.append((future, *_attempt(conn, work, alone=len(group) == 1)))
+                outcomes = [_attempt(conn, job.work, alone=len(group) == 1) for job in group]
         except Exception as error:  # noqa: BLE001 (whatever it is belongs to those who wait for it)
-            outcomes = [(future, None, error) for _, future in group]
-        for future, result, failure in outcomes:
-            if failure is None:
-                future.set_result(result)
-            else:
-                future.set_exception(failure)
+            outcomes = [(None, error) for _ in group]
+        for job, outcome in zip(group, outcomes, strict=True):
+            job.end(*outcome)
 
 
 def _attempt(conn: Connection, work: _Work, *, alone: bool) -> tuple[Any, Exception | None]:
