@@ -28,7 +28,7 @@ from receiver.store.types import moment_text
 _COLUMNS = "evaluation_id, event, body, origin, secret_label, request_id, received_at"
 _SQLITE_ROW = "(?, ?, ?, ?, ?, ?, ?, 0, 1)"
 # Many rows in one statement: each statement lets go of the interpreter, and waits to have it back from the other thread.
-_SQLITE_INTO = f"INSERT INTO events ({_COLUMNS}, repeats, waiting) VALUES "
+_SQLITE_INTO = f"INSERT INTO events ({_COLUMNS}, repeats, waiting) VALUES "  # noqa: S608 (constants)
 _SQLITE_INSERTS = [(n, f"{_SQLITE_INTO}{', '.join([_SQLITE_ROW] * n)} ON CONFLICT DO NOTHING") for n in (64, 16, 4, 1)]
 _SQLITE_NEWEST = "SELECT evaluation_id, event FROM events WHERE rowid > ?"
 _NONE = 2**63 - 1
