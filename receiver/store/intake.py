@@ -26,10 +26,19 @@ from receiver.store.tables import events, other_bodies, set_aside
 from receiver.store.types import moment_text
 
 _COLUMNS = "evaluation_id, event, body, origin, secret_label, request_id, received_at"
-_SQLITE_ROW = "(?, ?, ?, ?, ?, ?, ?, 0, 1)"
 # Many rows in one statement: each statement lets go of the interpreter, and waits to have it back from the other thread.
-_SQLITE_INTO = f"INSERT INTO events ({_COLUMNS}, repeats, waiting) VALUES "  # noqa: S608 (constants)
-_SQLITE_INSERTS = [(n, f"{_SQLITE_INTO}{', '.join([_SQLITE_ROW] * n)} ON CONFLICT DO NOTHING") for n in (64, 16, 4, 1)]
+_LOTS = (64, 16, 4, 1)
+_SQLITE_INSERTS = [
+    f"INSERT INTO events ({_COLUMNS}, repeats, waiting)"  # noqa: S608 (constants)
+    f" VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, 0, 1)'] * n)} ON CONFLICT DO NOTHING"
+    for n in _LOTS
+]
+_SQLITE_COUNTS = [
+    "UPDATE events SET repeats = repeats + column3, last_repeat_at = column4"  # noqa: S608 (constants)
+    f" FROM (VALUES {', '.join(['(?, ?, ?, ?, ?)'] * n)})"
+    " WHERE evaluation_id = column1 AND event = column2 AND body = column5"
+    for n in _LOTS
+]
 _SQLITE_NEWEST = "SELECT evaluation_id, event FROM events WHERE rowid > ?"
 _NONE = 2**63 - 1
 """No row has a higher number."""
@@ -38,9 +47,7 @@ _POSTGRES_INSERT = (
     " FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])"
     " ON CONFLICT DO NOTHING RETURNING evaluation_id, event"
 )
-_SQLITE_COUNT = (
-    "UPDATE events SET repeats = repeats + ?, last_repeat_at = ? WHERE evaluation_id = ? AND event = ? RETURNING body"
-)
+_SQLITE_BODY = "SELECT body FROM events WHERE evaluation_id = ? AND event = ?"
 # An UPDATE takes its rows in any order; locking them first, in the order of their keys, keeps two processes from waiting for
 # each other.
 _POSTGRES_COUNT = """
@@ -131,11 +138,21 @@ def sort_out(arrivals: Iterable[Arrival], new: set[Key]) -> tuple[list[Taken], R
     return outcome, rest
 
 
-def counts(repeats: Iterable[EventArrival]) -> list[tuple[UUID, str, int, datetime]]:
-    """How many there are of each key, and when the last came."""
+class Repeats(NamedTuple):
+    """How many came of one key; when, and with which bytes, the last."""
+
+    evaluation_id: UUID
+    event: str
+    number: int
+    last_at: datetime
+    body: bytes
+
+
+def counts(repeats: Iterable[EventArrival]) -> list[Repeats]:
+    """The repeats of a batch, each key once, in the order of all batches."""
     latest = {each.key: each for each in sorted(repeats, key=_order)}
     number = Counter(each.key for each in repeats)
-    return [(*key, number[key], each.received_at) for key, each in latest.items()]
+    return [Repeats(*key, number[key], each.received_at, each.body) for key, each in latest.items()]
 
 
 def differing(repeats: Iterable[EventArrival], stored: Mapping[Key, bytes]) -> list[EventArrival]:
@@ -176,12 +193,7 @@ def _insert_on_sqlite(cursor: Any, arrivals: Sequence[EventArrival]) -> set[Key]
         (evaluation_id.bytes, event, body, *rest, moment_text(received_at))
         for evaluation_id, event, body, *rest, received_at in arrivals
     ]
-    at = inserted = 0
-    for size, statement in _SQLITE_INSERTS:
-        while len(rows) - at >= size:
-            cursor.execute(statement, list(chain.from_iterable(rows[at : at + size])))
-            inserted += cursor.rowcount
-            at += size
+    inserted = _execute_in_lots(cursor, _SQLITE_INSERTS, rows)
     if inserted == len(rows):
         return {each.key for each in arrivals}
     # This connection alone writes, so what it has just inserted has the highest numbers, one after the other.
@@ -190,19 +202,40 @@ def _insert_on_sqlite(cursor: Any, arrivals: Sequence[EventArrival]) -> set[Key]
     return {each.key for each in arrivals if (each.evaluation_id.bytes, each.event) in new}
 
 
-def _count(conn: Connection, given: Sequence[tuple[UUID, str, int, datetime]]) -> dict[Key, bytes]:
-    """Adds to the repeats of these keys: how many, and when the last came. Returns the bodies that are stored."""
-    if not given:
+def _count(conn: Connection, repeats: Sequence[Repeats]) -> dict[Key, bytes]:
+    """Adds to the repeats of these keys. Returns the bodies that are stored."""
+    if not repeats:
         return {}
     if conn.dialect.name == "postgresql":
-        return {(key, event): body for key, event, body in conn.exec_driver_sql(_POSTGRES_COUNT, _columns(given))}
-    cursor = conn.connection.cursor()
-    stored = {}
-    for evaluation_id, event, n, at in given:
-        [(body,)] = cursor.execute(_SQLITE_COUNT, (n, moment_text(at), evaluation_id.bytes, event))
-        stored[evaluation_id, event] = body
-    cursor.close()
+        return {
+            (key, event): body for key, event, body in conn.exec_driver_sql(_POSTGRES_COUNT, _without_body(repeats))
+        }
+    return _count_on_sqlite(conn.connection.cursor(), repeats)
+
+
+def _count_on_sqlite(cursor: Any, repeats: Sequence[Repeats]) -> dict[Key, bytes]:
+    rows = [(each.evaluation_id.bytes, each.event, each.number, moment_text(each.last_at)) for each in repeats]
+    stored = {(each.evaluation_id, each.event): each.body for each in repeats}
+    same = _execute_in_lots(
+        cursor, _SQLITE_COUNTS, [(*row, each.body) for row, each in zip(rows, repeats, strict=True)]
+    )
+    if same < len(rows):  # nearly always a repeat has the bytes that are stored
+        for key, row in zip(list(stored), rows, strict=True):
+            [(body,)] = cursor.execute(_SQLITE_BODY, row[:2])
+            if body != stored[key]:
+                _execute_in_lots(cursor, _SQLITE_COUNTS, [(*row, body)])
+                stored[key] = body
     return stored
+
+
+def _execute_in_lots(cursor: Any, statements: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+    """Executes statements, each for as many rows as `_LOTS` says, and tells how many rows they changed."""
+    at = changed = 0
+    for size, statement in zip(_LOTS, statements, strict=True):
+        while len(rows) - at >= size:
+            changed += cursor.execute(statement, list(chain.from_iterable(rows[at : at + size]))).rowcount
+            at += size
+    return changed
 
 
 Fetch = Callable[[str, Sequence[Sequence[object]]], Awaitable[Sequence[Sequence[Any]]]]
@@ -225,7 +258,7 @@ async def accept_directly(fetch: Fetch, finish: Finish, arrivals: Sequence[Arriv
     taken, left = sort_out(arrivals, new)
     different: list[EventArrival] = []
     if left.repeats:
-        rows = await fetch(_POSTGRES_COUNT, _columns(counts(left.repeats)))
+        rows = await fetch(_POSTGRES_COUNT, _without_body(counts(left.repeats)))
         different = differing(left.repeats, {(key, event): body for key, event, body in rows})
     if different or left.others:
         await finish(different, left.others)
@@ -234,6 +267,10 @@ async def accept_directly(fetch: Fetch, finish: Finish, arrivals: Sequence[Arriv
 
 def _order(arrival: EventArrival) -> tuple[int, str]:
     return arrival.evaluation_id.int, arrival.event
+
+
+def _without_body(repeats: Sequence[Repeats]) -> tuple[list[object], ...]:
+    return _columns([each[:-1] for each in repeats])
 
 
 def _columns(rows: Sequence[tuple[object, ...]]) -> tuple[list[object], ...]:
