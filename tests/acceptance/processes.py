@@ -161,6 +161,14 @@ class Installation:
         server.address = (await server.logged("serve.started"))["address"]
         return server
 
+    async def serve_to_die(self, altered: str) -> Server:
+        """One that is to die at what it finds to do, which may be before it listens: then its address is empty."""
+        server = Server(*self._start(["serve"], altered, (), forked=True))
+        self._programs.append(server)
+        await until(lambda: bool(server.look("serve.started")) or server.process.poll() is not None, "its start or end")
+        server.address = "".join(record["address"] for record in server.look("serve.started"))
+        return server
+
     async def work(self, *, altered: str = "", forked: bool = False) -> Program:
         """A `receiver work` that runs."""
         worker = Program(*self._start(["work"], altered, (), forked))

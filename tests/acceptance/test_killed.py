@@ -130,8 +130,8 @@ async def test_between_any_two_writes(address: str, install: Install, look_into:
         load = Load("http://127.0.0.1:1")
         async with load.going_on(lambda: Callback(runflow), connections=4):
             for moment in MOMENTS:
-                server = await place.serve(altered=f"short-leases,{moment}", forked=True)
-                load.address = server.address
+                server = await place.serve_to_die(f"short-leases,{moment}")
+                load.address = server.address or load.address
                 assert await server.ended() == -9, server.log_end()
             server = await place.serve()
             load.address = server.address
