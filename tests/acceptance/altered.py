@@ -4,10 +4,12 @@ HOW is none, one or more of these, separated by commas:
 
 short-leases            what a dead process held comes back in a few seconds
 no-sync                 SQLite as it must not be: a commit does not wait for the disk
-die:FUNCTION:before     kills itself when this function of the store has changed something, before the commit
+die:FUNCTION:before     kills itself when this function of the store has changed something, before the commit;
+                        where PostgreSQL takes in a batch, while the statement is on its way
 die:FUNCTION:after      the same when the commit is done, before anything follows from it
 """
 
+import asyncio
 import os
 import signal
 import sys
@@ -20,6 +22,8 @@ from sqlalchemy import event
 
 LEASE = timedelta(seconds=4)
 MARGIN = 1.0
+ON_ITS_WAY = 0.0005
+"""Seconds: enough to send a statement, and seldom enough to hear that it is committed."""
 
 
 def _die() -> None:
@@ -70,6 +74,25 @@ def die(name: str, moment: str) -> None:
     setattr(module, function_name, last)
     if moment == "after":
         _die_after(last, is_accept=name == "intake.accept")
+    elif name == "intake.accept":
+        _die_while_postgres_accepts()
+
+
+def _die_while_postgres_accepts() -> None:
+    """There the batch is one statement, and its commit with it: what can be had is a death while it is on its way."""
+    from receiver.store.postgres import PostgresDatabase
+
+    accept = PostgresDatabase.accept
+
+    async def accept_and_death(database: Any, arrivals: Any) -> Any:
+        is_connected = bool(database._intake._idle)  # else it has to connect first, and nothing would have been sent
+        accepting = asyncio.ensure_future(accept(database, arrivals))
+        if is_connected:
+            await asyncio.sleep(ON_ITS_WAY)
+            _die()
+        return await accepting
+
+    PostgresDatabase.accept = accept_and_death  # type: ignore[assignment, method-assign]
 
 
 def _die_after(function: Callable[..., Any], *, is_accept: bool) -> None:
