@@ -137,5 +137,5 @@ def _foot(report: Report) -> str:
 def write(report: Report, there: Mapping[str, Part], folder: Path) -> None:
     """`newest.json` and `newest.md` in the folder, which is made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "newest.json").write_text(report.model_dump_json(indent=1) + "\n")
+    (folder / "newest.json").write_text(report.model_dump_json() + "\n")
     (folder / "newest.md").write_text(markdown(report, there))

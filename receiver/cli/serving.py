@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -26,6 +27,7 @@ HTTP_GRACE_SECONDS = 5
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep idle connections (nginx: 60), so that it is never this side that closes one in use."""
 BACKLOG = 2048
+SWITCH_SECONDS = 0.001
 
 Read = Callable[[], Settings]
 
@@ -98,6 +100,9 @@ async def running(
     with _signals(service, stopped, reread):
         async with started(service):
             gc.collect()
+            # SQLite's writer makes verdicts in a thread of its own: a callback that comes meanwhile has its turn sooner.
+            # At half of full load, p99 was 14 ms with the interpreter's own 5 ms, and is 12.
+            sys.setswitchinterval(SWITCH_SECONDS)
             gc.freeze()  # what is here stays: the collector need not look at it again, which halves the longest pauses
             yield service, stopped
 

@@ -17,10 +17,11 @@ from receiver.store.lanes import sink_lane
 from receiver.store.results import Released
 
 BATCH = 200
-BATCH_WHEN_BUSY = 25
+BATCH_WHEN_BUSY = 12
 """While callbacks come, whatever stands in their way must be short: on SQLite they wait for it."""
 SHARE_OF_OTHERS = 19
-"""How many times as long as a batch took the stage leaves to callbacks that keep coming; 1 once it is `LONGEST_LAG` behind."""
+SHARE_WHEN_LATE = 3
+"""How many times as long as a batch took the stage leaves to callbacks that keep coming; the second once `LONGEST_LAG` behind."""
 LONGEST_LAG = timedelta(seconds=10)
 LONGEST_PAUSE = 1.0
 SAMPLE = "sample"
@@ -42,7 +43,7 @@ class Stage:
         """All that waits, batch by batch.
 
         Seeing to an event costs more than twice what taking it in does, and it can wait. So while callbacks keep coming to this
-        process they have nineteen twentieths of the time: a burst of seconds is taken in first. A longer one has half.
+        process they have nineteen twentieths of the time: a burst of seconds is taken in first. A longer one has three quarters.
         """
         while True:
             limit, began, now = self._limit, time.monotonic(), self._database.now()
@@ -55,7 +56,7 @@ class Stage:
             self._limit = BATCH_WHEN_BUSY if is_busy else BATCH
             if is_busy:
                 is_late = any(now - each.event.received_at > LONGEST_LAG for each in staged)
-                pause = (time.monotonic() - began) * (1 if is_late else SHARE_OF_OTHERS)
+                pause = (time.monotonic() - began) * (SHARE_WHEN_LATE if is_late else SHARE_OF_OTHERS)
                 await asyncio.sleep(min(pause, LONGEST_PAUSE))
             if len(staged) < limit:
                 return None

@@ -52,6 +52,6 @@ class Joined:
         self._transport.close()
 
     def _send(self) -> None:
-        if self._held:
-            data, self._held = b"".join(self._held), []
+        data, self._held = b"".join(self._held), []
+        if data and not self._transport.is_closing():  # the other side may have gone in this turn
             self._transport.write(data)
