@@ -21,7 +21,7 @@ BATCH_WHEN_BUSY = 12
 """While callbacks come, whatever stands in their way must be short: on SQLite they wait for it."""
 SHARE_OF_OTHERS = 19
 SHARE_WHEN_LATE = 3
-"""How many times as long as a batch took the stage leaves to callbacks that keep coming; the second once `LONGEST_LAG` behind."""
+"""How many times as long as a batch took the stage leaves to callbacks that keep coming; less once it is `LONGEST_LAG` late."""
 LONGEST_LAG = timedelta(seconds=10)
 LONGEST_PAUSE = 1.0
 SAMPLE = "sample"
@@ -42,8 +42,9 @@ class Stage:
     async def step(self) -> datetime | None:
         """All that waits, batch by batch.
 
-        Seeing to an event costs more than twice what taking it in does, and it can wait. So while callbacks keep coming to this
-        process they have nineteen twentieths of the time: a burst of seconds is taken in first. A longer one has three quarters.
+        Seeing to an event costs more than twice what taking it in does, and it can wait. So while callbacks keep coming to
+        this process they have nineteen twentieths of the time: a burst of seconds is taken in first. A longer one has three
+        quarters.
         """
         while True:
             limit, began, now = self._limit, time.monotonic(), self._database.now()
