@@ -11,7 +11,7 @@ import click
 from bench.processes import ROOT
 
 _QUOTED = re.compile(r"(<!-- newest: (?P<title>.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
-_SECTION = re.compile(r"^## (?P<title>.+)\n(?P<body>.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+_SECTION = re.compile(r"^## (?P<title>[^\n]+)\n(?P<body>.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 PAGES = ("README.md", "docs/benchmarks.md", "docs/scaling.md")
 
 
@@ -21,10 +21,15 @@ PAGES = ("README.md", "docs/benchmarks.md", "docs/scaling.md")
 )
 def main(results: Path) -> None:
     """Renew what README.md and docs/ quote."""
-    sections = {found["title"]: found["body"].strip() for found in _SECTION.finditer(results.read_text())}
+    sections = sections_of(results.read_text())
     for name in PAGES:
         page = ROOT / name
         page.write_text(quoted(page.read_text(), sections))
+
+
+def sections_of(report: str) -> dict[str, str]:
+    """The sections of a report by their titles."""
+    return {found["title"]: found["body"].strip() for found in _SECTION.finditer(report)}
 
 
 def quoted(page: str, sections: dict[str, str]) -> str:

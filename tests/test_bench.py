@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from bench.quote import quoted, sections_of
+
 ROOT = Path(__file__).parent.parent
 QUICK = ["--rounds", "1", "--seconds", "0.2", "--warm-up", "0.1", "--connections", "4"]
 SMALL = [
@@ -91,3 +93,12 @@ def test_brokers(redis_url: str) -> None:
     assert ended.returncode == 0, ended.stderr
     assert re.search(r"^\| redis \| refuses \| 200 \|", ended.stdout, re.MULTILINE)
     assert re.search(r"^\| redis \| [1-9][0-9,]* \| [1-9]", ended.stdout, re.MULTILINE)
+
+
+def test_pages_quote_the_newest_report() -> None:
+    """A page gets the section that it names, and keeps what it has where the report has no such section."""
+    sections = sections_of("## One\n\n| a |\n| b |\n\n## Two\n\nmore\n")
+    assert sections == {"One": "| a |\n| b |", "Two": "more"}
+    page = "<!-- newest: {} -->\n\nold\n\n<!-- end -->"
+    assert quoted(page.format("One"), sections) == "<!-- newest: One -->\n\n| a |\n| b |\n\n<!-- end -->"
+    assert quoted(page.format("Three"), sections) == page.format("Three")
