@@ -9,7 +9,6 @@ sink to a server that only answers. For two workers `receiver work` is started t
 import asyncio
 import gc
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -32,7 +31,7 @@ from bench import stores
 from bench.backlog import ask_for, make_due, store_verdicts
 from bench.callbacks import PATH
 from bench.figures import Figure, figure
-from bench.processes import START_SECONDS, STOP_SECONDS, cores, cpu_seconds, environment, serving
+from bench.processes import START_SECONDS, STOP_SECONDS, cores, cpu_seconds, ended, environment, serving
 from receiver import logs
 from receiver.core.envelope import Message
 from receiver.pipeline.deliver import SinkLane, SinkPlan
@@ -134,7 +133,7 @@ class FreeSink:
         """Done, each."""
         if self._read:
             for message in messages:
-                message.cloud_event  # noqa: B018 (making it is what is measured)
+                _ = message.cloud_event
         return [Done()] * len(messages)
 
     async def check(self) -> str:
@@ -382,16 +381,13 @@ def _working(settings: dict[str, str], folder: Path, number: int) -> Iterator[in
             stdout=stream,
             stderr=stream,
         )
-    try:
+    with ended(process):
         deadline = time.monotonic() + START_SECONDS
         while b'"work.started"' not in log.read_bytes():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the worker did not start:\n{log.read_text()}")
             time.sleep(_LOOK_EVERY)
         yield process.pid
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(STOP_SECONDS)
 
 
 async def _until_fetched(url: str, evaluations: int, pids: Sequence[int]) -> _Fetched:

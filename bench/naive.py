@@ -8,7 +8,7 @@ import hashlib
 import hmac
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
@@ -101,8 +101,8 @@ def _engine(url: str, *, wal: bool) -> Engine:
     if wal:
 
         @listened.listens_for(engine, "connect")
-        def prepare(connection: object, _record: object) -> None:
+        def prepare(connection: Any, _record: object) -> None:
             for pragma in ("journal_mode=WAL", "synchronous=FULL"):
-                connection.execute(f"PRAGMA {pragma}").close()  # type: ignore[attr-defined]
+                connection.execute(f"PRAGMA {pragma}").close()
 
     return engine

@@ -8,12 +8,11 @@ The bare loop (`bench/bare.py`) is measured in the same way, in the same round.
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -27,7 +26,7 @@ from bench import stores
 from bench.bare import BareJob
 from bench.callbacks import BODY, SECRET, uuid7
 from bench.callbacks import ID as BODY_ID
-from bench.processes import STOP_SECONDS, cores, environment
+from bench.processes import cores, ended, environment
 from bench.standins import POST_PATH, StandIns, Watch, Watched, standing_in
 from receiver.store import schema
 from receiver.store.database import open_database
@@ -145,7 +144,7 @@ def _bare(sides: StandIns, core: int, count: int, concurrency: int) -> Drained:
         given.seek(0)
         process = subprocess.Popen([sys.executable, "-m", "bench.bare"], env=environment({}), stdin=given)
         os.sched_setaffinity(process.pid, {core})
-        with _ended(process):
+        with ended(process):
             return _watch(sides, process.pid, count)
 
 
@@ -167,23 +166,10 @@ def _pipeline(sides: StandIns, core: int, count: int, concurrency: int, store: S
         command = [sys.executable, "-m", "receiver", "work"]
         process = subprocess.Popen(command, env=environment(settings), cwd=folder, stdout=log, stderr=log)
         os.sched_setaffinity(process.pid, {core})
-        with _ended(process):
+        with ended(process):
             drained = _watch(sides, process.pid, count)
         _check_delivered(url, count)
     return drained
-
-
-@contextmanager
-def _ended(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _watch(sides: StandIns, pid: int, count: int) -> Drained:

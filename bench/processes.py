@@ -60,9 +60,16 @@ def serving(command: Sequence[str], core: int | None, settings: Mapping[str, str
         )
     if core is not None:
         os.sched_setaffinity(process.pid, {core})  # the threads that it starts later inherit this
-    try:
+    with ended(process):
         host, port = _address(process, log)
         yield Served(process.pid, host, port, log)
+
+
+@contextmanager
+def ended(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Ends it afterwards: in order, or by force if that takes too long."""
+    try:
+        yield
     finally:
         process.send_signal(signal.SIGTERM)
         try:

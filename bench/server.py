@@ -127,7 +127,7 @@ class Ladder:
             self.batches.append(len(arrivals))
             return await accept(arrivals)
 
-        self._database.accept = counted  # type: ignore[method-assign]
+        self._database.accept = counted  # type: ignore[method-assign]  # all else stays the real database's
         return hooked(Intake(self._database, IntakeLimits(), lambda: None))
 
 
@@ -160,7 +160,7 @@ async def opened(name: str) -> AsyncIterator[ASGIApp]:
     elif name == "verify":
         yield hooked(StoresNothing())
     else:
-        plain: dict[str, ASGIApp] = {"bare": bare, "routed": Application(bare, []), "signed": Application(signed, [])}  # type: ignore[arg-type]
+        plain: dict[str, ASGIApp] = {"bare": bare, "routed": Application(bare, []), "signed": Application(signed, [])}
         yield plain[name]
 
 

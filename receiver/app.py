@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver.web.answers import HANDLERS
 from receiver.web.api import Api
@@ -18,7 +18,7 @@ class Application(Starlette):
     The middleware and the routing that all other requests pass cost a third of what the HTTP server itself does.
     """
 
-    def __init__(self, hook: Hook, others: Sequence[BaseRoute]) -> None:
+    def __init__(self, hook: ASGIApp, others: Sequence[BaseRoute]) -> None:
         super().__init__(routes=list(others), exception_handlers=dict(HANDLERS))
         # Runflow does not follow redirects, and their address would be made of whatever `Host` the caller gave.
         self.router.redirect_slashes = False

@@ -65,7 +65,6 @@ class SinkLane:
         self._holder = None if plan.rate is None else process
         # Longer than from one message to the next, or two processes would take turns and double the rate.
         self._hold = outbox.HOLD if plan.rate is None else max(outbox.HOLD, timedelta(seconds=2 / plan.rate))
-        self._tasks = Tasks(plan.concurrency + MOST_UNSETTLED, self._more)
         self._ahead = Ahead(
             plan.concurrency,
             self._begin,
@@ -73,6 +72,7 @@ class SinkLane:
             hungry=bells.bell(self._lane).set,
             most=MOST_AHEAD // plan.sink.batch,
         )
+        self._tasks = Tasks(plan.concurrency + MOST_UNSETTLED, self._ahead.fill)
         self._settle = Batcher(self._write_settled, gather=GATHER_SECONDS)
         self._patience = Patience(self._lease.total_seconds())
         self._log = log.bind(sink=plan.name)
@@ -86,7 +86,7 @@ class SinkLane:
 
     async def step(self) -> datetime | None:
         """Starts as many sends as there is room for."""
-        self._give_back(KEPT_SECONDS)
+        self._give_back(self._not_begun(KEPT_SECONDS))
         if self._pause.is_beginning:
             return None  # the end of the send that found it rings the bell
         allowance = await self._allowance()
@@ -115,25 +115,25 @@ class SinkLane:
         room = min(self._ahead.free * self._plan.sink.batch, MOST_CLAIMED)
         return await allowed(self._limiter, room, self._next_due, self._database.now)
 
-    def _more(self) -> None:
-        self._ahead.fill()
-
     def _begin(self, work: tuple[Sequence[Claimed], bool]) -> None:
         claimed, probing = work
         self._tasks.start(self._send(claimed, probing=probing))
 
-    def _give_back(self, older_than: float = 0) -> None:
-        """Makes due again what was claimed ahead and not begun."""
-        for claimed, _ in self._ahead.give_back(older_than):
-            self._settle.post(self._given_back(claimed))
+    def _not_begun(self, older_than: float = 0) -> list[Claimed]:
+        """What was claimed ahead, so many seconds ago, and was not begun; it is not ours to begin any more."""
+        return [each for claimed, _ in self._ahead.give_back(older_than) for each in claimed]
+
+    def _give_back(self, not_begun: Sequence[Claimed]) -> None:
+        """Makes it due again."""
+        if not_begun:
+            self._settle.post(self._given_back(not_begun))
 
     async def _next_due(self) -> datetime | None:
         return await self._database.read(outbox.next_due, self._plan.name)
 
     async def stop(self, grace: float) -> None:
         """Lets what is under way end within `grace` seconds; gives back the rest."""
-        for claimed, _ in self._ahead.give_back():
-            self._cut_off += self._given_back(claimed)
+        self._cut_off += self._given_back(self._not_begun())
         await self._tasks.stop(grace)
         self._patience.end()
         await self._settle.drained()
@@ -163,10 +163,9 @@ class SinkLane:
         """Pauses the sink if it is down, and ends its pause when a probe was not told so."""
         down = next((outcome for outcome in outcomes if isinstance(outcome, Down)), None)
         if down is not None:
-            not_begun = self._ahead.give_back()
+            not_begun = self._not_begun()
             await self._pause.begin(down.reason, lambda failures: max(_pause_of(failures), _asked(down.after)))
-            for claimed, _ in not_begun:
-                self._settle.post(self._given_back(claimed))
+            self._give_back(not_begun)
         elif probing:
             await self._pause.end()
 

@@ -63,8 +63,8 @@ class FetchLane:
         self._pace = pace
         self._sharers = 1
         self._limiter = _limiter(pace.rate)
-        self._tasks = Tasks(pace.concurrency + MOST_UNWRITTEN, self._more)
         self._ahead = Ahead(pace.concurrency, self._begin, may_begin=self._may_begin, hungry=bells.bell(FETCHES).set)
+        self._tasks = Tasks(pace.concurrency + MOST_UNWRITTEN, self._ahead.fill)
         self._unwritten_bytes = 0
         self._finish = Batcher(self._write_finished, most=MOST_WRITTEN_AT_ONCE, gather=GATHER_SECONDS)
         self._settle = Batcher(self._write_settled, flights=1, most=200)
@@ -85,7 +85,7 @@ class FetchLane:
             taken = await self._database.write(fetches.take_keyless, self._routes, now=self._database.now())
             announce(self._bells, taken.released)
             return taken.next_moment
-        self._give_back(self._ahead.give_back(KEPT_SECONDS))
+        self._give_back(self._not_begun(KEPT_SECONDS))
         allowance = await self._allowance()
         taken = await self._database.write(
             fetches.take,
@@ -111,27 +111,27 @@ class FetchLane:
         """Whether not too much waits to be written back."""
         return self._tasks.room > 0 and self._unwritten_bytes < MOST_UNWRITTEN_BYTES
 
-    def _more(self) -> None:
-        self._ahead.fill()
-
     def _begin(self, work: tuple[ClaimedFetch, bool]) -> None:
         claimed, probing = work
         self._tasks.start(self._fetch(claimed, probing=probing))
 
-    def _give_back(self, works: Sequence[tuple[ClaimedFetch, bool]]) -> None:
-        """Makes due again what was not begun."""
-        for claimed, _ in works:
+    def _give_back(self, not_ended: Sequence[ClaimedFetch]) -> None:
+        """Makes due again what was claimed."""
+        for claimed in not_ended:
             self._settle.post(SettledFetch(claimed, self._database.now(), None, uncounted=True))
+
+    def _not_begun(self, older_than: float = 0) -> list[ClaimedFetch]:
+        """What was claimed ahead, so many seconds ago, and was not begun; it is not ours to begin any more."""
+        return [claimed for claimed, _ in self._ahead.give_back(older_than)]
 
     async def stop(self, grace: float) -> None:
         """Lets what is under way end within `grace` seconds; gives back the rest."""
-        self._cut_off += [claimed for claimed, _ in self._ahead.give_back()]
+        self._cut_off += self._not_begun()
         await self._tasks.stop(grace)
         self._patience.end()
         await self._finish.drained()
         # After the results, and fenced: one whose result was written in the end is left as it is.
-        for claimed in self._cut_off:
-            self._settle.post(SettledFetch(claimed, self._database.now(), None, uncounted=True))
+        self._give_back(self._cut_off)
         await self._settle.drained()
         if self._cut_off:
             self._bells.ring(FETCHES)
@@ -185,7 +185,7 @@ class FetchLane:
 
     async def _wait(self, claimed: ClaimedFetch, trouble: Trouble, detail: str, after: timedelta | None) -> None:
         """The lane's own failure: everyone waits, and this evaluation has used up no attempt."""
-        not_begun = self._ahead.give_back()
+        not_begun = self._not_begun()
         await self._pause.begin(f"{trouble}: {detail}", lambda failures: _pause_of(failures, after))
         self._give_back(not_begun)
         await self._settle.put(SettledFetch(claimed, self._database.now(), trouble, uncounted=True))

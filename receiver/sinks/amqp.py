@@ -7,16 +7,15 @@ those of the CloudEvents binding.
 """
 
 from typing import Annotated, Literal, Self
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from receiver.sinks.base import Sink
-from receiver.sinks.connecting import TlsOptions
+from receiver.sinks.connecting import TlsOptions, parts_of
 
 
 def _amqp_address(address: SecretStr) -> SecretStr:
-    parts = _split(address)
+    parts = parts_of(address)
     if parts is None or parts.scheme not in ("amqp", "amqps") or not parts.hostname:
         raise ValueError(
             "must be amqp:// or amqps:// (TLS), then [user:password@]host[:port][/virtual host]; "
@@ -27,17 +26,6 @@ def _amqp_address(address: SecretStr) -> SecretStr:
     if parts.query or parts.fragment:
         raise ValueError("after the virtual host there must be nothing; TLS has options of its own")
     return address
-
-
-def _split(address: SecretStr) -> SplitResult | None:
-    """The parts, or None where there are none to be had."""
-    try:
-        parts = urlsplit(address.get_secret_value())
-        # Neither is looked at before it is asked for, or connected to.
-        usable = parts.port != 0 and (parts.hostname or "").encode("idna")
-    except ValueError:
-        return None
-    return parts if usable else None
 
 
 class AmqpOptions(TlsOptions):

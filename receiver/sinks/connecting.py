@@ -3,10 +3,12 @@
 import asyncio
 import socket
 import ssl
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Generic, Protocol, Self, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from receiver.httpclient import tls_context
 from receiver.sinks.base import SinkError, SinkOptions
@@ -52,9 +54,9 @@ class TlsOptions(SinkOptions):
         return f"{why}; it may want a certificate of ours (tls_cert)" if wanting else why
 
     @property
+    @abstractmethod
     def needs_tls(self) -> bool:
         """Whether nothing is said in the clear."""
-        raise NotImplementedError
 
 
 def _unreadable(error: OSError) -> str:
@@ -72,6 +74,17 @@ class Connection(Protocol):
     async def close(self) -> None:
         """At once, whatever the other side does."""
         ...
+
+
+def parts_of(address: SecretStr) -> SplitResult | None:
+    """The parts of an address, or None where there are none to be had."""
+    try:
+        parts = urlsplit(address.get_secret_value())
+        # Neither is looked at before it is asked for, or connected to.
+        usable = parts.port != 0 and (parts.hostname or "").encode("idna")
+    except ValueError:
+        return None
+    return parts if usable else None
 
 
 C = TypeVar("C", bound=Connection)

@@ -83,6 +83,11 @@ class KafkaOptions(TlsOptions):
             raise ValueError("sasl_mechanism, username and password go together")
         return self
 
+    @property
+    def needs_tls(self) -> bool:
+        """As `tls` says."""
+        return self.tls
+
     def open(self, _public_url: str | None, /) -> "KafkaSink":
         """The sink; messages hold no link to us."""
         return KafkaSink(self)

@@ -65,7 +65,7 @@ class _Client(Client):
     def __init__(self, *, needs_tls: bool) -> None:
         super().__init__()
         self._needs_tls = needs_tls
-        self._transport = _Transport()  # type: ignore[no-untyped-call]
+        self._transport = _Transport()  # type: ignore[no-untyped-call]  # its base, of the client, has no types
 
     def _connect_command(self) -> bytes:
         """What is sent first. The client goes on without TLS if the server offers none, password and all."""

@@ -8,12 +8,13 @@ import asyncio
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from pydantic import AfterValidator, Field, SecretStr
 
 from receiver.core.envelope import Message
 from receiver.sinks.base import Again, Done, Down, Outcome, SinkError, SinkOptions
+from receiver.sinks.connecting import parts_of
 
 ADD = """
 local seen = redis.call('GET', KEYS[2])
@@ -64,7 +65,7 @@ _CODE = re.compile(r"\b(" + "|".join(_TROUBLES) + r")\b")
 
 
 def _redis_address(address: SecretStr) -> SecretStr:
-    parts = _split(address)
+    parts = parts_of(address)
     if parts is None or parts.scheme not in ("redis", "rediss") or not parts.hostname:
         raise ValueError(
             "must be redis:// or rediss:// (TLS), then [user:password@]host[:port][/database number]; "
@@ -76,17 +77,6 @@ def _redis_address(address: SecretStr) -> SecretStr:
     if unknown or (parts.query and parts.scheme == "redis"):
         raise ValueError(f"after ? there may be {', '.join(sorted(TLS_FILES))}, and these with rediss:// only")
     return address
-
-
-def _split(address: SecretStr) -> SplitResult | None:
-    """The parts, or None where there are none to be had."""
-    try:
-        parts = urlsplit(address.get_secret_value())
-        # Neither is looked at before it is asked for, or connected to.
-        usable = parts.port != 0 and (parts.hostname or "").encode("idna")
-    except ValueError:
-        return None
-    return parts if usable else None
 
 
 class RedisOptions(SinkOptions):

@@ -103,7 +103,7 @@ def _unnest(table: Table, names: tuple[str, ...]) -> str:
     return f"unnest({', '.join(f'${number}::{kind}[]' for number, kind in enumerate(types, 1))})"
 
 
-_POSTGRESQL = PGDialect()  # type: ignore[no-untyped-call]
+_POSTGRESQL = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy has no types here
 
 
 def _columns(rows: Rows) -> tuple[list[Any], ...]:
