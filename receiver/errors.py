@@ -52,11 +52,23 @@ class StoreUnavailable(ReceiverError):
 
 
 class RunflowRefused(ReceiverError):
-    """Runflow's API answered with an error (`status`), or could not be reached (`status` is None)."""
+    """Runflow's API answered with an error (`status`), or could not be reached (`status` is None).
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    `after`: the seconds that it asks to wait. `problems`: the fields that it calls wrong.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int | None = None,
+        *,
+        after: float | None = None,
+        problems: "Sequence[FieldProblem]" = (),
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.after = after
+        self.problems = list(problems)
 
 
 class FieldProblem(NamedTuple):

@@ -25,6 +25,7 @@ def _waits(_: click.Context, __: click.Parameter, text: str) -> tuple[float, ...
 @click.option("--port", default=0, show_default=True, help="0 takes a free one.")
 @click.option("--secret", default="whsec_offline", show_default=True, help="Signs callbacks.")
 @click.option("--api-key", help="The bearer key that requests must carry; without it none is asked for.")
+@click.option("--user-token", help="A person's token, for feedback on runs.")
 @click.option("--seed", default=0, show_default=True, help="Decides how evaluations turn out.")
 @click.option("--decide-delay", default=0.05, show_default=True, help="Seconds from submission to callback.")
 @click.option("--retries", default=",".join(f"{wait:g}" for wait in RETRIES), callback=_waits, show_default=True)

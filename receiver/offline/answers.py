@@ -21,10 +21,18 @@ from receiver.errors import (
     Unauthorized,
 )
 
+
+class RunNotFound(NotFound):
+    """There is no such run."""
+
+    code = "RUN_NOT_FOUND"
+
+
 _STATUSES: Final[Mapping[type[RequestError], int]] = {
     Unauthorized: 401,
     PermissionDenied: 403,
     NotFound: 404,
+    RunNotFound: 404,
     MethodNotAllowed: 405,
     Conflict: 409,
     Invalid: 422,

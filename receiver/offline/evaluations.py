@@ -36,6 +36,7 @@ class Evaluation:
     completed_at: datetime | None = None
     changes: int = 0
     feedback: Feedback | None = None
+    run_feedback: Feedback | None = None
     source_code: Literal["api", "platform"] = "api"
     superseded_at: datetime | None = None
 
@@ -84,6 +85,10 @@ class Evaluations:
             return self._by_id[evaluation_id]
         except KeyError:
             raise NotFound("no evaluation with this id") from None
+
+    def of_run(self, run_id: UUID) -> list[Evaluation]:
+        """Those that judge an output of this run, oldest first."""
+        return [each for each in self._by_id.values() if each.submission.run_id == run_id]
 
     def once(self, key: str | None, body: bytes, make: Callable[[], Evaluation]) -> Evaluation:
         """The evaluation that was made under this `Idempotency-Key`, or a new one.

@@ -88,6 +88,13 @@ class Evaluator:
         evaluation.feedback = feedback if feedback.is_positive is not None else None
         evaluation.touch(datetime.now(UTC))
 
+    def comment_on_run(self, run_id: UUID, feedback: Feedback) -> Evaluation | None:
+        """The same for a run; an evaluation of it, or None where there is no such run."""
+        judged = self.evaluations.of_run(run_id)
+        for evaluation in judged:
+            evaluation.run_feedback = feedback if feedback.is_positive is not None else None
+        return judged[0] if judged else None
+
     def callback_body(self, evaluation_id: UUID) -> bytes:
         """The bytes of its callback. Raises ValueError if it is not decided."""
         return callback_bytes(self.evaluations.get(evaluation_id))

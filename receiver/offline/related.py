@@ -113,8 +113,8 @@ def _run(evaluation: Evaluation, target: Target, luck: Luck, org_id: UUID) -> di
         "failure_code": None,
         "failure_stage": None,
         "failure_message": None,
-        "feedback_is_positive": None,
-        "feedback_reason": None,
+        "feedback_is_positive": evaluation.run_feedback and evaluation.run_feedback.is_positive,
+        "feedback_reason": evaluation.run_feedback and evaluation.run_feedback.reason,
         "source_chat_message_id": None,
     }
 

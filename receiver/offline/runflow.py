@@ -14,7 +14,8 @@ from receiver.offline.server import create_app
 class OfflineRunflow(Evaluator):
     """A Runflow for as long as `async with OfflineRunflow(secret=…) as runflow:` lasts, at `runflow.url`.
 
-    `api_key` None takes every request; `scopes` are what the key may do. The rest is as for `Evaluator`.
+    `api_key` None takes every request; `scopes` are what the key may do; `user_token` is a person's. The rest is
+    as for `Evaluator`.
     """
 
     def __init__(
@@ -22,6 +23,7 @@ class OfflineRunflow(Evaluator):
         *,
         secret: str,
         api_key: str | None = None,
+        user_token: str | None = None,
         scopes: Iterable[str] = SCOPES,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -39,7 +41,7 @@ class OfflineRunflow(Evaluator):
             callback_timeout=callback_timeout,
             keep=keep,
         )
-        self.access = Access(api_key, frozenset(scopes))
+        self.access = Access(api_key, frozenset(scopes), user_token)
         self._listener = Listener(create_app(self, self.access), host, port)
 
     @property

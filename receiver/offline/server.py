@@ -1,4 +1,4 @@
-"""Runflow's endpoints: health, who the key is, and submit, read, list and comment on evaluations.
+"""Runflow's endpoints: health, who the key is, and submit, read, list and comment on evaluations; comment on runs.
 
 (docs.runflow.io/concepts/evaluations; the list follows the API's common list contract)
 """
@@ -22,11 +22,14 @@ from receiver.offline.evaluations import Evaluation
 from receiver.offline.evaluator import Evaluator
 from receiver.offline.faults import EmbedsRefused, take
 from receiver.offline.journal import ServedRequest
+from receiver.offline.related import run_and_target
 from receiver.offline.submission import Feedback, Submission, read_model
 from receiver.offline.trees import ORGANIZATION_ID, tree
 from receiver.offline.trouble import trouble
 
 _NOTED_BYTES: Final = 64 * 1024
+PERSON: Final = "a person"
+"""In the place of a scope: no API key may."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -42,6 +45,7 @@ def create_app(evaluator: Evaluator, access: Access) -> Starlette:
             Route("/v1/evaluations", api.endpoint(api.submit, CREATE), methods=["POST"]),
             Route("/v1/evaluations/{evaluation_id}", api.endpoint(api.get, READ)),
             Route("/v1/evaluations/{evaluation_id}/feedback", api.endpoint(api.feedback, EDIT), methods=["PATCH"]),
+            Route("/v1/runs/{run_id}/feedback", api.endpoint(api.run_feedback, PERSON), methods=["PATCH"]),
             *steering.routes(evaluator),
         ],
         exception_handlers={RequestError: answers.on_request_error, HTTPException: answers.on_http_exception},
@@ -110,10 +114,24 @@ class _Api:
         self._evaluator.comment(evaluation_id, read_model(Feedback, await request.body()))
         return JSONResponse(tree(self._evaluator.evaluations.get(evaluation_id)))
 
+    async def run_feedback(self, request: Request) -> Response:
+        try:
+            run_id = UUID(request.path_params["run_id"])
+        except ValueError:
+            raise _no_uuid("run_id") from None
+        evaluation = self._evaluator.comment_on_run(run_id, read_model(Feedback, await request.body()))
+        if evaluation is None:
+            raise answers.RunNotFound("no run with this id")
+        return JSONResponse(run_and_target(evaluation, ORGANIZATION_ID)[0])
+
     def _check_key(self, request: Request, scope: str | None) -> None:
         if take(self._evaluator.faults.key_revoked, _noted_id(request)):
             raise Unauthorized("the API key is revoked")
-        self._access.check(request.headers.get("authorization", ""), scope)
+        authorization = request.headers.get("authorization", "")
+        if scope == PERSON:
+            self._access.check_person(authorization)
+        else:
+            self._access.check(authorization, scope)
 
     def _note(self, request: Request, body: bytes, response: Response) -> None:
         self._evaluator.journal.served(
@@ -132,8 +150,12 @@ class _Api:
 def _evaluation_id(request: Request) -> UUID:
     evaluation_id = _noted_id(request)
     if evaluation_id is None:
-        raise Invalid([FieldProblem("evaluation_id", "must be a UUID")])
+        raise _no_uuid("evaluation_id")
     return evaluation_id
+
+
+def _no_uuid(name: str) -> Invalid:
+    return Invalid([FieldProblem(name, "must be a UUID")])
 
 
 def _noted_id(request: Request) -> UUID | None:

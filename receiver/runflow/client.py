@@ -1,4 +1,4 @@
-"""Runflow's API: one evaluation with its embeds, and whether the key is good.
+"""Runflow's API: one evaluation with its embeds, what a person thinks of one, and whether the key is good.
 
 An answer is read into one of a few meanings here, so that the fetch lane decides on meanings and not on statuses.
 (docs.runflow.io/api-reference/evaluations/get-evaluation, docs.runflow.io/concepts/errors)
@@ -7,21 +7,24 @@ An answer is read into one of a few meanings here, so that the fetch lane decide
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 
 from receiver.core.evaluation import Evaluation
+from receiver.core.feedback import Feedback
 from receiver.core.fetching import LONGEST, Trouble
 from receiver.core.retry import retry_after
-from receiver.errors import RunflowRefused
+from receiver.errors import FieldProblem, RunflowRefused
 from receiver.httpclient import HTTPError, Response, open_client, why
 
 TIMEOUT = 20.0
-"""Seconds for one whole GET."""
+"""Seconds for one whole request."""
 LARGEST_ANSWER = 32 * 1024 * 1024
 """An image may stand in the tree as a data: URI of 12 million characters, more than once."""
+MOST_PROBLEMS = 20
+LONGEST_PROBLEM = 200
 
 
 class TreeRead(NamedTuple):
@@ -76,7 +79,9 @@ class RunflowClient:
     async def evaluation(self, evaluation_id: UUID, embeds: Sequence[str]) -> FetchAnswer:
         """What Runflow says of one evaluation. Raises nothing that a network can cause."""
         try:
-            status, headers, body = await self._get(f"/v1/evaluations/{evaluation_id}?embed={','.join(embeds)}")
+            status, headers, body = await self._request(
+                "GET", f"/v1/evaluations/{evaluation_id}?embed={','.join(embeds)}"
+            )
         except _NoAnswer as error:
             return NoTree(error.trouble, str(error))
         if status == 200:
@@ -85,18 +90,36 @@ class RunflowClient:
 
     async def who_am_i(self) -> None:
         """Whether Runflow takes the key. Raises `RunflowRefused`."""
+        await self._ask("GET", "/v1/auth/me")
+
+    async def give_feedback(self, evaluation_id: UUID, feedback: Feedback) -> dict[str, Any]:
+        """Says what a person thinks of an evaluation, or takes it back; returns the evaluation as Runflow answers it.
+
+        The key needs `evaluations:edit`. To say it twice does no harm. Raises `RunflowRefused`.
+        """
+        return _object(await self._ask("PATCH", f"/v1/evaluations/{evaluation_id}/feedback", feedback.content()))
+
+    async def give_run_feedback(self, run_id: UUID, feedback: Feedback) -> dict[str, Any]:
+        """The same for a run, and returns the run. Only a person's token may, no API key. Raises `RunflowRefused`."""
+        return _object(await self._ask("PATCH", f"/v1/runs/{run_id}/feedback", feedback.content()))
+
+    async def _ask(self, method: str, path: str, content: object = None) -> bytes:
+        """The body of a good answer. Raises `RunflowRefused`."""
         try:
-            status, _, body = await self._get("/v1/auth/me")
+            status, headers, body = await self._request(method, path, content)
         except _NoAnswer as error:
             raise RunflowRefused(str(error)) from None
-        if status != 200:
-            raise RunflowRefused(f"answered {status}{_code(body)}", status)
+        if not 200 <= status < 300:
+            raise _refused(status, headers, body)
+        return body
 
-    async def _get(self, path: str) -> tuple[int, Mapping[str, str], bytes]:
+    async def _request(self, method: str, path: str, content: object = None) -> tuple[int, Mapping[str, str], bytes]:
         """The status, the headers and the whole body. Raises `_NoAnswer`."""
+        sent = None if content is None else orjson.dumps(content)
+        headers = self._headers if sent is None else {**self._headers, "Content-Type": "application/json"}
         try:
             async with asyncio.timeout(self._timeout):
-                async with self._client.stream("GET", self._url + path, headers=self._headers) as answer:
+                async with self._client.stream(method, self._url + path, headers=headers, content=sent) as answer:
                     return answer.status_code, answer.headers, await _bounded(answer)
         except (HTTPError, TimeoutError) as error:
             raise _NoAnswer(Trouble.UNREACHABLE, why(error)) from error
@@ -145,13 +168,51 @@ def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> FetchAnswe
     return NoTree(trouble, detail, retry_after(headers.get("retry-after"), LONGEST))
 
 
-def _code(body: bytes) -> str:
-    """Runflow's word for the error, in either of the two shapes that are known, as ` CODE`."""
+def _object(body: bytes) -> dict[str, Any]:
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return ""
+        content = None
+    if not isinstance(content, dict):
+        raise RunflowRefused("answered, but with no JSON object")
+    return content
+
+
+def _refused(status: int, headers: Mapping[str, str], body: bytes) -> RunflowRefused:
+    after = retry_after(headers.get("retry-after"), LONGEST)
+    return RunflowRefused(
+        f"answered {status}{_code(body)}",
+        status,
+        after=None if after is None else after.total_seconds(),
+        problems=_problems(_error(body).get("errors")),
+    )
+
+
+def _problems(errors: Any) -> list[FieldProblem]:
+    """The fields that Runflow names, as far as they are named in the way that is known, on one line each."""
+    return [
+        FieldProblem(_plain(each["field"]), _plain(each["message"]))
+        for each in (errors if isinstance(errors, list) else ())[:MOST_PROBLEMS]
+        if isinstance(each, dict) and isinstance(each.get("field"), str) and isinstance(each.get("message"), str)
+    ]
+
+
+def _plain(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text[:LONGEST_PROBLEM])
+
+
+def _error(body: bytes) -> dict[str, Any]:
+    """The error in either of the two shapes that are known; empty where it is in another."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
     if isinstance(content, dict) and isinstance(content.get("error"), dict):
         content = content["error"]
-    code = content.get("code") if isinstance(content, dict) else None
+    return content if isinstance(content, dict) else {}
+
+
+def _code(body: bytes) -> str:
+    """Runflow's word for the error, as ` CODE`."""
+    code = _error(body).get("code")
     return f" {code[:64]}" if isinstance(code, str) and code.isascii() and code.isprintable() else ""

@@ -275,3 +275,26 @@ async def test_records_are_bounded() -> None:
         for number in range(5):
             await client.get("/v1/evaluations", params={"limit": number + 1})
         assert [request.query["limit"] for request in runflow.requests] == ["3", "4", "5"]
+
+
+async def test_run_feedback_is_for_people(runflow: OfflineRunflow, api: httpx.AsyncClient) -> None:
+    """A person's token sets and clears it, an API key is refused, and a run that is not there has a code of its own."""
+    runflow.access.user_token = "rf_user"
+    run_id = uuid4()
+    evaluation_id = runflow.add(run_id=run_id)
+    url, person = f"/v1/runs/{run_id}/feedback", {"Authorization": "Bearer rf_user"}
+    assert_refused(await api.patch(url, json={"is_positive": True}), 403, "PERMISSION_DENIED")
+    stranger = await api.patch(url, json={"is_positive": True}, headers={"Authorization": "Bearer rf_other"})
+    assert_refused(stranger, 401, "UNAUTHORIZED")
+    given = (await api.patch(url, json={"is_positive": True, "reason": "good light"}, headers=person)).json()
+    assert (given["id"], given["feedback_is_positive"], given["feedback_reason"]) == (str(run_id), True, "good light")
+    embedded = (await api.get(f"/v1/evaluations/{evaluation_id}", params={"embed": "run"}, headers=person)).json()
+    assert embedded["run"]["feedback_is_positive"] is True
+    assert embedded["feedback_is_positive"] is None
+    cleared = (await api.patch(url, json={"is_positive": None, "reason": "x"}, headers=person)).json()
+    assert (cleared["feedback_is_positive"], cleared["feedback_reason"]) == (None, None)
+    missing = await api.patch(f"/v1/runs/{uuid4()}/feedback", json={"is_positive": True}, headers=person)
+    assert_refused(missing, 404, "RUN_NOT_FOUND")
+    wrong = await api.patch("/v1/runs/one/feedback", json={"is_positive": True}, headers=person)
+    assert_refused(wrong, 422, "VALIDATION_ERROR", "run_id")
+    assert_refused(await api.patch(url, json={}, headers=person), 422, "VALIDATION_ERROR", "is_positive")
