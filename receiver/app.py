@@ -1,15 +1,16 @@
-"""The HTTP application: routes and middleware as data, in one place."""
+"""The HTTP application: the route table and what stands before it, in one place."""
 
 from collections.abc import Sequence
 
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from receiver.web.access import Access
 from receiver.web.answers import HANDLERS
-from receiver.web.api import Api
-from receiver.web.health import Health
+from receiver.web.description import Description
 from receiver.web.hook import PATH, Hook
+from receiver.web.operations import Endpoints, routes_of, table_of
 
 
 class Application(Starlette):
@@ -32,17 +33,8 @@ class Application(Starlette):
             await super().__call__(scope, receive, send)
 
 
-def routes(api: Api, health: Health) -> Sequence[BaseRoute]:
-    """Every address that is served, but for the hook's."""
-    return [
-        Route("/healthz", health.alive),
-        Route("/readyz", health.ready),
-        Route("/v1/verdicts", api.list_verdicts),
-        Route("/v1/verdicts/{evaluation_id}", api.show_verdict),
-        Route("/schemas/verdict.v1.json", api.verdict_schema),
-    ]
-
-
-def create_app(hook: Hook, api: Api, health: Health) -> Starlette:
+def create_app(hook: Hook, endpoints: Sequence[Endpoints], access: Access) -> Starlette:
     """The application. What it needs was opened before, and is closed by whoever opened it (`receiver.wiring`)."""
-    return Application(hook, routes(api, health))
+    description = Description()
+    description.table = table = table_of([hook, *endpoints, description])
+    return Application(hook, routes_of(table, access))

@@ -14,6 +14,7 @@
         ├── MethodNotAllowed         405  METHOD_NOT_ALLOWED
         ├── Conflict                 409  CONFLICT
         ├── BodyTooLarge             413  BODY_TOO_LARGE
+        ├── UnsupportedMediaType     415  UNSUPPORTED_MEDIA_TYPE
         └── Invalid                  422  VALIDATION_ERROR, `errors` names each field
 
 The status of each is in one table, in `receiver.web.answers`. A message never holds a secret, a signature or the full
@@ -126,6 +127,12 @@ class BodyTooLarge(RequestError):
     """The body is over the limit."""
 
     code = "BODY_TOO_LARGE"
+
+
+class UnsupportedMediaType(RequestError):
+    """The body is not of the kind that is taken here."""
+
+    code = "UNSUPPORTED_MEDIA_TYPE"
 
 
 class Invalid(RequestError):

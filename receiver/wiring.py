@@ -102,8 +102,15 @@ class Service:
             body_bytes=limits.body_bytes,
             now=self.database.now,
         )
-        self._api = Api(self.database, Access(settings.api_tokens))
-        self.app: Starlette = create_app(self._hook, self._api, Health(self.database, self.intake))
+        self._access = Access(settings.api_tokens)
+        self.app: Starlette = create_app(
+            self._hook,
+            [
+                Api(self.database),
+                Health(self.database, self.intake),
+            ],
+            self._access,
+        )
         self._pipeline: Pipeline | StageOnly | None = None
         self._preparing: asyncio.Task[None] | None = None
         self._ringing: asyncio.Task[None] | None = None
@@ -184,7 +191,7 @@ class Service:
             successor = self._new_pipeline(settings)
             self._settings = settings.model_copy(update=kept)
             self._hook.keyring = Keyring(settings.webhook_secrets)
-            self._api.access = Access(settings.api_tokens)
+            self._access.tokens = settings.api_tokens
             if self._pipeline is not None:
                 await self._pipeline.stop()
             self._pipeline = successor

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 from receiver.core.lenient import Number, Text, in_utc
 from receiver.core.verdict import Verdict
@@ -31,30 +31,31 @@ class Comparison(Enum):
 
 
 class Word(NamedTuple):
-    """A word of a filter: the verdict's field it looks at, and how."""
+    """A word of a filter: the verdict's field it looks at, how, and what that means to people."""
 
     field: str
     comparison: Comparison
+    meaning: str
 
 
 WORDS: Final[Mapping[str, Word]] = {
-    "overall_passed": Word("overall_passed", Comparison.IS),
-    "status": Word("status", Comparison.IS),
-    "event": Word("event", Comparison.IS),
-    "failure_code": Word("failure_code", Comparison.IS),
-    "primary_action_code": Word("primary_action_code", Comparison.IS),
-    "task_type": Word("task_type", Comparison.IS),
-    "model_id": Word("model_id", Comparison.IS),
-    "client_ref": Word("client_ref", Comparison.IS),
-    "client_ref_prefix": Word("client_ref", Comparison.STARTS),
-    "run_id": Word("run_id", Comparison.IS),
-    "issue_category": Word("issues", Comparison.ISSUE),
-    "weighted_pass_rate_min": Word("weighted_pass_rate", Comparison.AT_LEAST),
-    "weighted_pass_rate_max": Word("weighted_pass_rate", Comparison.AT_MOST),
-    "completed_after": Word("completed_at", Comparison.AT_LEAST),
-    "completed_before": Word("completed_at", Comparison.AT_MOST),
-    "tree": Word("tree", Comparison.IS),
-    "origin": Word("origin", Comparison.IS),
+    "overall_passed": Word("overall_passed", Comparison.IS, "The verdict: true, false, or null for none"),
+    "status": Word("status", Comparison.IS, "The callback's status: completed, failed"),
+    "event": Word("event", Comparison.IS, "The event: evaluation.completed, evaluation.failed"),
+    "failure_code": Word("failure_code", Comparison.IS, "The failure code"),
+    "primary_action_code": Word("primary_action_code", Comparison.IS, "The code of the suggested action"),
+    "task_type": Word("task_type", Comparison.IS, "The task type"),
+    "model_id": Word("model_id", Comparison.IS, "The model"),
+    "client_ref": Word("client_ref", Comparison.IS, "Your own reference"),
+    "client_ref_prefix": Word("client_ref", Comparison.STARTS, "The beginning of your own reference"),
+    "run_id": Word("run_id", Comparison.IS, "The run"),
+    "issue_category": Word("issues", Comparison.ISSUE, "The category of at least one issue; null: no issue"),
+    "weighted_pass_rate_min": Word("weighted_pass_rate", Comparison.AT_LEAST, "A score of at least this"),
+    "weighted_pass_rate_max": Word("weighted_pass_rate", Comparison.AT_MOST, "A score of at most this"),
+    "completed_after": Word("completed_at", Comparison.AT_LEAST, "Completed at this time or later"),
+    "completed_before": Word("completed_at", Comparison.AT_MOST, "Completed at this time or earlier"),
+    "tree": Word("tree", Comparison.IS, "pending, complete, unavailable"),
+    "origin": Word("origin", Comparison.IS, "callback, reconciled, sample"),
 }
 
 
@@ -71,6 +72,9 @@ def _true_false_null(value: Any) -> Any:
     return value
 
 
+_FLAGS = WithJsonSchema({"type": "string", "enum": ["true", "false", NULL]})
+
+
 def _not_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if not values:
         raise ValueError("must not be an empty list")
@@ -79,7 +83,7 @@ def _not_empty(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 Strings = Annotated[tuple[Text, ...], BeforeValidator(_several), AfterValidator(_not_empty)]
 Flags = Annotated[
-    tuple[Annotated[str, BeforeValidator(_true_false_null)], ...],
+    tuple[Annotated[str, BeforeValidator(_true_false_null), _FLAGS], ...],
     BeforeValidator(_several),
     AfterValidator(_not_empty),
 ]

@@ -16,7 +16,7 @@ def condition(filter_: Filter) -> ColumnElement[bool]:
 
 
 def _holds(name: str, wanted: Any) -> ColumnElement[bool]:
-    field, comparison = WORDS[name]
+    field, comparison, _ = WORDS[name]
     if comparison is Comparison.ISSUE:
         return _has_issue(wanted)
     return _CONDITIONS[comparison](verdicts.c[field], wanted)

@@ -20,6 +20,7 @@ STATUS: Mapping[type[errors.ReceiverError], int] = {
     errors.MethodNotAllowed: 405,
     errors.Conflict: 409,
     errors.BodyTooLarge: 413,
+    errors.UnsupportedMediaType: 415,
     errors.Invalid: 422,
     errors.StoreUnavailable: 503,
 }

@@ -1,5 +1,6 @@
 """The read API: stored verdicts, one or many, and the schema of their messages."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import orjson
@@ -11,22 +12,46 @@ from receiver.core.verdict import NOT_IN_LISTS, json_schema
 from receiver.errors import FieldProblem, Invalid, NotFound
 from receiver.store import reading
 from receiver.store.database import Database
-from receiver.web.access import Access
 from receiver.web.answers import json_answer
-from receiver.web.parameters import cursor_for, read_list_query
+from receiver.web.examples import ITEM, VERDICT
+from receiver.web.operations import Answer, Operation
+from receiver.web.parameters import EMBED, EVALUATION_ID, LIST_PARAMETERS, cursor_for, read_list_query
+from receiver.web.shapes import ShownVerdict, VerdictPage
 
 
 class Api:
-    """The endpoints. `access` may be exchanged while it runs."""
+    """The endpoints of stored verdicts."""
 
-    def __init__(self, database: Database, access: Access) -> None:
-        self.access = access
+    def __init__(self, database: Database) -> None:
         self._database = database
         self._schema = orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2)
 
+    def operations(self) -> Sequence[Operation]:
+        """Their part of the route table."""
+        return (
+            Operation(
+                "list_verdicts", "GET", "/v1/verdicts", self.list_verdicts, "Stored verdicts, a page at a time",
+                description="The newest first. All filters that are given must hold; one given twice means any of.",
+                right="read",
+                parameters=LIST_PARAMETERS,
+                answers=(Answer(200, "A page.", VerdictPage, {"items": [ITEM], "next": None}),),
+            ),
+            Operation(
+                "show_verdict", "GET", "/v1/verdicts/{evaluation_id}", self.show_verdict, "One verdict, whole",
+                right="read",
+                parameters=(EVALUATION_ID, EMBED),
+                answers=(Answer(200, "The newest result of this evaluation.", ShownVerdict, VERDICT),),
+                errors=(NotFound,),
+            ),
+            Operation(
+                "verdict_schema", "GET", "/schemas/verdict.v1.json", self.verdict_schema,
+                "The JSON Schema of a verdict",
+                answers=(Answer(200, "JSON Schema.", {"type": "object"}, media="application/schema+json"),),
+            ),
+        )  # fmt: skip
+
     async def list_verdicts(self, request: Request) -> Response:
         """`GET /v1/verdicts`: a page, the newest first."""
-        self.access.require(request)
         query = read_list_query(request.query_params)
         page = await self._database.read(
             reading.page, query.filter, limit=query.limit, sort=query.sort, after=query.after
@@ -36,7 +61,6 @@ class Api:
 
     async def show_verdict(self, request: Request) -> Response:
         """`GET /v1/verdicts/{evaluation_id}`: the whole result; `?embed=` adds what Runflow embedded."""
-        self.access.require(request)
         evaluation_id, embeds = _id(request), _embeds(request)
         verdict = await self._database.read(reading.one, evaluation_id)
         if verdict is None:

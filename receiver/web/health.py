@@ -1,6 +1,7 @@
 """`/healthz`: the process lives. `/readyz`: it can store, tried for real."""
 
 import asyncio
+from collections.abc import Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,6 +10,8 @@ from receiver.errors import StoreUnavailable
 from receiver.pipeline.intake import LONGEST_WAIT, Intake
 from receiver.store.database import Database
 from receiver.web.answers import RETRY_AFTER_SECONDS, json_answer
+from receiver.web.operations import Answer, Operation
+from receiver.web.shapes import Alive, NotReady, Ready
 
 GOOD_FOR = 1.0
 """Seconds that an outcome is good for: each try is a commit, and anyone may ask."""
@@ -22,6 +25,25 @@ class Health:
         self._intake = intake
         self._trying: asyncio.Task[StoreUnavailable | None] | None = None
         self._tried_at = -GOOD_FOR
+
+    def operations(self) -> Sequence[Operation]:
+        """Their part of the route table."""
+        not_ready = {"status": "unavailable", "reason": "database"}
+        return (
+            Operation(
+                "healthz", "GET", "/healthz", self.alive, "Whether the process lives",
+                tag="service",
+                answers=(Answer(200, "It does.", Alive, {"status": "ok"}),),
+            ),
+            Operation(
+                "readyz", "GET", "/readyz", self.ready, "Whether a callback could be stored",
+                tag="service",
+                answers=(
+                    Answer(200, "It could.", Ready, {"status": "ready"}),
+                    Answer(503, "It could not, and why.", NotReady, not_ready, headers={"Retry-After": "Seconds."}),
+                ),
+            ),
+        )  # fmt: skip
 
     async def alive(self, _request: Request) -> Response:
         """Always 200: an answer is all there is to prove."""

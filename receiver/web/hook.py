@@ -4,7 +4,7 @@ A plain ASGI application: Starlette's request and response objects would cost as
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -17,6 +17,9 @@ from receiver.errors import BodyTooLarge, MethodNotAllowed, ReceiverError, Store
 from receiver.pipeline.intake import Intake
 from receiver.store.intake import EventArrival, OtherArrival, Taken
 from receiver.web.answers import DEFECT_ANSWER, error_answer, json_answer
+from receiver.web.examples import CALLBACK, EVALUATION
+from receiver.web.operations import Answer, Operation, Parameter
+from receiver.web.shapes import StoredBefore, StoredNow
 
 PATH = "/webhook/runflow"
 
@@ -47,6 +50,29 @@ class Hook:
         self._intake = intake
         self._body_bytes = body_bytes
         self._now = now
+
+    def operations(self) -> Sequence[Operation]:
+        """Its part of the route table; it is not served by that, but before all routing."""
+        signature = Parameter(
+            "Runflow-Signature", "`sha256=` and the hex of the HMAC-SHA256 of the body, made with a callback secret.",
+            {"type": "string"}, "header", required=True,
+        )  # fmt: skip
+        accepted = {"result": "accepted", "evaluation_id": EVALUATION}
+        return (
+            Operation(
+                "take_callback", "POST", PATH, None, "Runflow's callback",
+                description="Answered after it is durably stored, and never before.",
+                tag="callbacks",
+                parameters=(signature,),
+                body={"type": "object"},
+                body_example=CALLBACK,
+                answers=(
+                    Answer(202, "Stored; or genuine, not understood and kept.", StoredNow, accepted),
+                    Answer(200, "Stored before; or of another kind.", StoredBefore, accepted | {"result": "duplicate"}),
+                ),
+                errors=(Unauthorized, MethodNotAllowed, BodyTooLarge, StoreUnavailable),
+            ),
+        )  # fmt: skip
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request. (ASGI)"""

@@ -3,23 +3,57 @@
 import base64
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, cast, get_args
+from typing import NamedTuple, cast, get_args
 from uuid import UUID
 
 from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
+from receiver.core.evaluation import EMBEDDED
 from receiver.core.lenient import in_utc
 from receiver.core.matching import WORDS, Filter
 from receiver.core.verdict import written
 from receiver.errors import FieldProblem, Invalid
 from receiver.store.reading import Position, Sort
+from receiver.web.bodies import plain
+from receiver.web.examples import EVALUATION
+from receiver.web.operations import Parameter
 
 MOST_ITEMS = 500
 DEFAULT_ITEMS = 50
 MOST_VALUES = 100
 """Of one word. SQLite takes no condition that is nested more than 1000 deep."""
-_PAGING = ("limit", "cursor", "sort")
+
+_SHAPES = Filter.model_json_schema()["properties"]
+FILTER_PARAMETERS = tuple(
+    Parameter(
+        name,
+        f"{word.meaning}. Given twice: any of.",
+        _SHAPES[name]["anyOf"][0] | {"minItems": 1, "maxItems": MOST_VALUES},
+    )
+    for name, word in WORDS.items()
+)
+"""The words of the API's filters, for every operation that takes them."""
+_PAGING_PARAMETERS = (
+    Parameter(
+        "limit", "How many at most.",
+        {"type": "integer", "minimum": 1, "maximum": MOST_ITEMS, "default": DEFAULT_ITEMS},
+    ),
+    Parameter("cursor", "The `next` of the page before, with the same `sort`.", {"type": "string"}),
+    Parameter(
+        "sort", "The time that the newest are the first by. Verdicts without that time are left out.",
+        {"type": "string", "enum": list(get_args(Sort)), "default": get_args(Sort)[0]},
+    ),
+)  # fmt: skip
+LIST_PARAMETERS = (*FILTER_PARAMETERS, *_PAGING_PARAMETERS)
+EVALUATION_ID = Parameter(
+    "evaluation_id", "The evaluation's id.", {"type": "string", "format": "uuid"}, "path", example=EVALUATION
+)
+EMBED = Parameter(
+    "embed", "What Runflow embedded, several with commas between.",
+    {"type": "array", "items": {"type": "string", "enum": list(EMBEDDED)}}, explode=False,
+)  # fmt: skip
+_PAGING = tuple(each.name for each in _PAGING_PARAMETERS)
 
 
 class ListQuery(NamedTuple):
@@ -71,12 +105,8 @@ def _filter(words: Mapping[str, Sequence[str]], problems: list[FieldProblem]) ->
     try:
         return Filter.model_validate({name: list(values) for name, values in words.items()})
     except ValidationError as error:
-        problems += [FieldProblem(str(each["loc"][0]), _plain(each)) for each in error.errors()]
+        problems += [FieldProblem(str(each["loc"][0]), plain(each)) for each in error.errors()]
         return None
-
-
-def _plain(problem: Mapping[str, Any]) -> str:
-    return str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
 
 
 def _limit(text: str | None, problems: list[FieldProblem]) -> int:

@@ -59,7 +59,7 @@ def verdicts_of(draw: st.DrawFn) -> Verdict:
 
 
 def _values(word: str) -> st.SearchStrategy[Any]:
-    field, comparison = WORDS[word]
+    field, comparison, _ = WORDS[word]
     if field == "overall_passed":
         return st.sampled_from(["true", "false", "null", True, False])
     if comparison in (Comparison.AT_LEAST, Comparison.AT_MOST):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 
-from receiver.errors import Unauthorized
+from receiver.errors import PermissionDenied, Unauthorized
 from receiver.settings.tokens import read_tokens
 from receiver.store.tables import events
 from receiver.web.access import Access
@@ -20,7 +20,7 @@ UNAUTHORIZED = {
     "errors": None,
 }
 PROTECTED = ["/v1/verdicts", "/v1/verdicts?limit=0", f"/v1/verdicts/{key(1)}", "/v1/verdicts/none?x"]
-OPEN = {"/healthz": 200, "/readyz": 200, "/schemas/verdict.v1.json": 200, "/nothing": 404}
+OPEN = {"/healthz": 200, "/readyz": 200, "/openapi.json": 200, "/schemas/verdict.v1.json": 200, "/nothing": 404}
 BAD: dict[str, list[Header]] = {
     "none": [],
     "empty": [("Authorization", "")],
@@ -88,10 +88,19 @@ def _request(authorization: str) -> Request:
 def test_labels() -> None:
     """Whoever comes in is told by the label of the token."""
     access = Access(read_tokens("a:read=r,b:operate=o,bare"))
-    assert [access.require(_request(f"Bearer {token}")) for token in ("r", "o")] == ["a", "b"]
-    assert len(access.require(_request("Bearer bare"))) == 8
+    assert [access.require(_request(f"Bearer {token}"), "read") for token in ("r", "o")] == ["a", "b"]
+    assert len(access.require(_request("Bearer bare"), "read")) == 8
     with pytest.raises(Unauthorized):
-        access.require(_request("Bearer x"))
+        access.require(_request("Bearer x"), "read")
+
+
+def test_rights() -> None:
+    """A token that may read may not operate, and is told so; a bad one is told the same as ever."""
+    access = Access(read_tokens("a:read=r,b:operate=o,bare"))
+    assert access.require(_request("Bearer o"), "operate") == "b"
+    for token, error in (("r", PermissionDenied), ("bare", PermissionDenied), ("x", Unauthorized)):
+        with pytest.raises(error):
+            access.require(_request(f"Bearer {token}"), "operate")
 
 
 async def test_tokens_exchanged_while_it_runs(sqlite: str, tmp_path: Path, lines: Lines) -> None:

@@ -17,7 +17,7 @@ from tests.web.wire import Answer
 
 NOT_FOUND = {"code": "NOT_FOUND", "message": "there is nothing at this address", "errors": None}
 INTERNAL = {"code": "INTERNAL_ERROR", "message": "this is a defect of the receiver", "errors": None}
-SERVED = ["/healthz", "/readyz", "/v1/verdicts", f"/v1/verdicts/{key(1)}", "/schemas/verdict.v1.json"]
+SERVED = ["/healthz", "/readyz", "/v1/verdicts", f"/v1/verdicts/{key(1)}", "/schemas/verdict.v1.json", "/openapi.json"]
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ SERVED = ["/healthz", "/readyz", "/v1/verdicts", f"/v1/verdicts/{key(1)}", "/sch
     [
         "/", "/webhook", "/webhook/runflow/", "/webhook/runflow/x", "//webhook/runflow", "/WEBHOOK/RUNFLOW", "/healthz/",
         "/v1", "/v1/verdicts/", f"/v1/verdicts/{key(1)}/", f"/v1/verdicts/{key(1)}/timeline", "/v1/verdicts%2F1%2F2",
-        "/schemas", "/%00", "/%ff%fe", "/..%2f..%2fetc/passwd", "/" + "x" * 20_000, "/openapi.json", "/favicon.ico",
+        "/schemas", "/%00", "/%ff%fe", "/..%2f..%2fetc/passwd", "/" + "x" * 20_000, "/favicon.ico",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -85,6 +85,7 @@ async def test_a_defect_of_ours(on_sqlite: Receiver, lines: Lines, monkeypatch: 
         (errors.MethodNotAllowed("PUT"), 405, "METHOD_NOT_ALLOWED", {"allow": "PUT"}),
         (errors.Conflict("again?"), 409, "CONFLICT", {}),
         (errors.BodyTooLarge("so much"), 413, "BODY_TOO_LARGE", {}),
+        (errors.UnsupportedMediaType("XML"), 415, "UNSUPPORTED_MEDIA_TYPE", {}),
         (errors.Invalid([errors.FieldProblem("a", "is b")]), 422, "VALIDATION_ERROR", {}),
         (errors.StoreUnavailable("disk", "hunter2"), 503, "UNAVAILABLE", {"retry-after": "5"}),
     ],

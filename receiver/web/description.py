@@ -1,0 +1,35 @@
+"""The API described by itself: `GET /openapi.json`."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.web.openapi import document
+from receiver.web.operations import JSON, Answer, Operation
+
+
+class Description:
+    """The endpoints. `table` is the whole route table, their own part in it."""
+
+    table: Sequence[Operation] = ()
+
+    def operations(self) -> Sequence[Operation]:
+        """Their part of the route table."""
+        return (
+            Operation(
+                "openapi", "GET", "/openapi.json", self.openapi, "This document",
+                tag="service",
+                answers=(Answer(200, "OpenAPI 3.1.", {"type": "object"}),),
+            ),
+        )  # fmt: skip
+
+    @cached_property
+    def _document(self) -> bytes:
+        return orjson.dumps(document(self.table), option=orjson.OPT_INDENT_2)
+
+    async def openapi(self, _request: Request) -> Response:
+        """`GET /openapi.json`: open to all."""
+        return Response(self._document, media_type=JSON)

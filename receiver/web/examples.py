@@ -1,0 +1,53 @@
+"""One evaluation as it is shown in all examples of the API's description."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from receiver.core.verdict import NOT_IN_LISTS, Action, Issue, Judge, Verdict
+
+EVALUATION: Final = "01a1ef00-87be-711d-ab0d-549b6f03675a"
+_ISSUE: Final = "Jawline is visibly narrower than in the reference photo."
+
+_VERDICT: Final = Verdict(
+    evaluation_id=UUID(EVALUATION),
+    event="evaluation.completed",
+    status="completed",
+    overall_passed=False,
+    weighted_pass_rate=0.7,
+    top_issues=[_ISSUE],
+    top_strengths=["Even, flattering studio lighting"],
+    primary_action_code="regenerate",
+    client_ref="order-88213/headshot-03",
+    model_id="019cdc1f-d680-70c6-a6a3-a4506513270e",
+    task_type="headshot",
+    cost="0.050000",
+    submitted_at=datetime(2026, 11, 18, 14, 12, 31, tzinfo=UTC),
+    completed_at=datetime(2026, 11, 18, 14, 13, 22, tzinfo=UTC),
+    received_at=datetime(2026, 11, 18, 14, 13, 25, tzinfo=UTC),
+    judges=[
+        Judge(name="identity", passed=False, confidence=0.88, weight=0.3, reasoning="Jawline and eye spacing differ.")
+    ],
+    issues=[Issue(judge="identity", category="identity", subcategory="face_shape_drift", detail=_ISSUE)],
+    action=Action(primary_action="regenerate", failure_summary="The person is not recognisable enough."),
+    tree="complete",
+    revision=1,
+)
+
+VERDICT: Final[dict[str, Any]] = _VERDICT.model_dump(mode="json")
+ITEM: Final[dict[str, Any]] = _VERDICT.model_dump(mode="json", exclude=set(NOT_IN_LISTS))
+
+CALLBACK: Final[dict[str, Any]] = {
+    "event": "evaluation.completed",
+    "evaluation_id": EVALUATION,
+    "status": "completed",
+    "client_ref": VERDICT["client_ref"],
+    "run_id": None,
+    "overall_passed": False,
+    "weighted_pass_rate": 0.7,
+    "top_issues": [_ISSUE],
+    "top_strengths": VERDICT["top_strengths"],
+    "primary_action_code": "regenerate",
+    "failure_code": None,
+    "completed_at": VERDICT["completed_at"],
+}
