@@ -18,6 +18,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "send": ("receiver.cli.send:send", "Sign and post a sample callback."),
     "verdicts": ("receiver.cli.verdicts:verdicts", "Show stored verdicts."),
     "deliveries": ("receiver.cli.deliveries:deliveries", "Show, retry and discard what is due to sinks."),
+    "routes": ("receiver.cli.routes:routes", "Try rules on stored verdicts."),
     "quarantine": ("receiver.cli.quarantine:quarantine", "See to what was genuine and not understood."),
     "audit": ("receiver.cli.audit:audit", "Check that every event is accounted for."),
     "db": ("receiver.cli.db:db", "Migrate the database."),

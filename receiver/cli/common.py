@@ -68,6 +68,13 @@ def read_settings() -> Settings:
     return settings
 
 
+def read_environment() -> Settings:
+    """The caller's settings without `receiver.toml`, for a command that needs nothing of it."""
+    settings = load_settings(os.environ, directory=Path.cwd(), with_file=False)
+    logs.hide(*settings.plain_secrets())
+    return settings
+
+
 def quiet_logs(settings: Settings) -> None:
     """For commands that print: only what went wrong is logged."""
     logs.configure("warning" if settings.log_level in ("info", "debug") else settings.log_level, settings.log_format)
@@ -88,11 +95,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
 
 
-def with_database(work: Callable[[Database, Settings], Awaitable[T]]) -> T:
+def with_database(
+    work: Callable[[Database, Settings], Awaitable[T]], read: Callable[[], Settings] = read_settings
+) -> T:
     """Runs `work` on the database of the caller's settings, which must be migrated."""
 
     async def opened() -> T:
-        settings = read_settings()
+        settings = read()
         quiet_logs(settings)
         require_file(settings)
         database = database_of(settings)

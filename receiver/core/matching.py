@@ -124,7 +124,7 @@ class Filter(BaseModel):
 
     def matches(self, verdict: Verdict) -> bool:
         """Whether all words hold for this verdict."""
-        return all(_holds(WORDS[name], values, verdict) for name, values in self.given().items())
+        return all(holds(name, values, verdict) for name, values in self.given().items())
 
 
 def matches_any(filters: tuple[Filter, ...], verdict: Verdict) -> bool:
@@ -161,6 +161,8 @@ _COMPARISONS: Final[Mapping[Comparison, Callable[[Any, Any], bool]]] = {
 }
 
 
-def _holds(word: Word, values: tuple[Any, ...], verdict: Verdict) -> bool:
-    value, holds = getattr(verdict, word.field), _COMPARISONS[word.comparison]
-    return any(holds(value, wanted) for wanted in values)
+def holds(name: str, values: tuple[Any, ...], verdict: Verdict) -> bool:
+    """Whether one word, with these values, holds for this verdict."""
+    word = WORDS[name]
+    value, compare = getattr(verdict, word.field), _COMPARISONS[word.comparison]
+    return any(compare(value, wanted) for wanted in values)

@@ -27,8 +27,10 @@ _LATER: Final = ("retention", "reconcile", "alerts")
 _NO_EFFECT: Final = "has no effect in this version"
 
 
-def load_settings(environ: Mapping[str, str], *, directory: Path) -> Settings:
+def load_settings(environ: Mapping[str, str], *, directory: Path, with_file: bool = True) -> Settings:
     """Reads and checks everything. Relative paths of files that it reads start at `directory`.
+
+    Without the file there is what the environment says, and no sinks but the one of `SLACK_WEBHOOK_URL`.
 
     Raises SettingsError with one line for each setting that is wrong. No line, and no value that the error carries, shows what
     a setting holds.
@@ -38,8 +40,12 @@ def load_settings(environ: Mapping[str, str], *, directory: Path) -> Settings:
     fields = _read_names(environment, problems)
     given = set(fields)
     shortcut = fields.pop("slack_webhook_url", None)
-    document = read_document(fields.pop("config", None), environment, problems)
+    config = fields.pop("config", None)
+    document = read_document(config, environment, problems) if with_file else Document("", {})
+    for location, what in document.unfilled:
+        problems.add(document.place + path_of(location), what)
     fields |= _read_tables(document, problems)
+    check_tables(document, problems)
     fields["sinks"] = read_sinks(document, shortcut, OPTIONS, problems)
     _check_alerts(document, fields, sink_names(document, shortcut), problems)
     problems.raise_if_any()
@@ -57,7 +63,7 @@ def _read_names(environment: Environment, problems: Problems) -> dict[str, Any]:
     fields = {}
     for name, row in NAMES.items():
         try:
-            value = _read_name(name, row, environment)
+            value = read_name(name, row, environment)
         except Wrong as wrong:
             problems.add(wrong.setting, wrong.what)
         else:
@@ -66,7 +72,8 @@ def _read_names(environment: Environment, problems: Problems) -> dict[str, Any]:
     return fields
 
 
-def _read_name(name: str, row: Name, environment: Environment) -> Any:
+def read_name(name: str, row: Name, environment: Environment) -> Any:
+    """The value of one name, or None where it is not given. Raises `Wrong`."""
     text = environment.text(name, or_file=row.secret)
     if text is None:
         if environment.is_set(name) and not row.may_be_empty:
@@ -82,12 +89,16 @@ def _read_tables(document: Document, problems: Problems) -> dict[str, BaseModel]
     """The tables that are given and right."""
     read = {}
     for key, values in document.content.items():
-        if key in TABLES:
-            if table := validate(TABLES[key], values, document.place, (key,), problems):
-                read[key] = table
-        elif key != "sinks":
-            problems.add(document.place + path_of((key,)), f"is not a table here; {unknown(key, ['sinks', *TABLES])}")
+        if key in TABLES and (table := validate(TABLES[key], values, document.place, (key,), problems)):
+            read[key] = table
     return read
+
+
+def check_tables(document: Document, problems: Problems) -> None:
+    """Names each table that is none of ours."""
+    for key in document.content:
+        if key not in TABLES and key != "sinks":
+            problems.add(document.place + path_of((key,)), f"is not a table here; {unknown(key, ['sinks', *TABLES])}")
 
 
 def _check_alerts(document: Document, fields: Mapping[str, Any], names: list[str], problems: Problems) -> None:

@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -53,14 +53,26 @@ class Problems:
         """`what` tells what is wrong and what would be right."""
         self._lines.setdefault(setting, " ".join(what.split()))
 
+    def but(self, settings: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Which settings are wrong, but for these, and in what way."""
+        return ((setting, what) for setting, what in self._lines.items() if setting not in settings)
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._lines)
+
     def texts(self) -> list[str]:
         """What is wrong, without the settings' names."""
         return list(self._lines.values())
 
+    def lines(self) -> list[str]:
+        """A line for each setting that something is wrong with, in the order in which that was found."""
+        return [f"{setting}: {what}" for setting, what in self._lines.items()]
+
     def raise_if_any(self) -> None:
-        """Raises SettingsError with a line for each problem, in the order in which they were found."""
+        """Raises SettingsError with these lines."""
         if self._lines:
-            raise SettingsError("\n".join(f"{setting}: {what}" for setting, what in self._lines.items()))
+            raise SettingsError("\n".join(self.lines()))
 
 
 def shown(word: str) -> str:

@@ -12,37 +12,42 @@ from receiver.sinks.base import SinkOptions
 OptionsByType = Mapping[str, type[SinkOptions]]
 
 SHORTCUT: Final = "SLACK_WEBHOOK_URL"
-_SLACK: Final = "slack"
-_SLACK_MATCH: Final = [{"overall_passed": ["false"]}, {"status": "failed"}]
+SLACK: Final = "slack"
+SLACK_MATCH: Final = [{"overall_passed": ["false"]}, {"status": "failed"}]
 
 
 def read_sinks(
     document: Document, shortcut: SecretStr | None, options: OptionsByType, problems: Problems
 ) -> tuple[SinkOptions, ...]:
     """All sinks that are as they should be; whatever is not becomes a problem."""
+    tables = sink_tables(document, problems, with_shortcut=shortcut is not None)
+    read = [read_sink(table, index, document.place, options, problems) for index, table in enumerate(tables)]
+    if shortcut is not None:
+        read.append(_read_shortcut(shortcut, options, problems))
+    return tuple(sink for sink in read if sink)
+
+
+def sink_tables(document: Document, problems: Problems, *, with_shortcut: bool) -> list[Any]:
+    """What stands under `[[sinks]]`, as it is; that they are tables, and no two have one name, is looked at here."""
     tables = document.content.get("sinks", [])
     if not isinstance(tables, list):
         problems.add(f"{document.place}sinks", "must be a list of tables; write [[sinks]] above each of them")
-        tables = []
-    read = [_read_sink(table, index, document.place, options, problems) for index, table in enumerate(tables)]
+        return []
     _check_names(tables, document.place, problems)
-    if shortcut is not None:
-        if _SLACK in sink_names(document, None):
-            problems.add(
-                SHORTCUT, f"stands for a sink named {_SLACK}, which {document.place}sinks has too; rename that one"
-            )
-        read.append(_read_shortcut(shortcut, options, problems))
-    return tuple(sink for sink in read if sink)
+    if with_shortcut and SLACK in sink_names(document, None):
+        problems.add(SHORTCUT, f"stands for a sink named {SLACK}, which {document.place}sinks has too; rename that one")
+    return tables
 
 
 def sink_names(document: Document, shortcut: SecretStr | None) -> list[str]:
     """The names that are given, be the rest of the sink right or wrong."""
     tables = document.content.get("sinks", [])
     names = [table.get("name") for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
-    return [name for name in names if isinstance(name, str)] + ([_SLACK] if shortcut is not None else [])
+    return [name for name in names if isinstance(name, str)] + ([SLACK] if shortcut is not None else [])
 
 
-def _read_sink(table: Any, index: int, place: str, options: OptionsByType, problems: Problems) -> SinkOptions | None:
+def read_sink(table: Any, index: int, place: str, options: OptionsByType, problems: Problems) -> SinkOptions | None:
+    """One table of them, or None with a line for each thing that is wrong."""
     here = ("sinks", index)
     if not isinstance(table, dict):
         problems.add(place + path_of(here), "must be a table; write [[sinks]] above it")
@@ -72,9 +77,9 @@ def _check_names(tables: list[Any], place: str, problems: Problems) -> None:
 
 
 def _read_shortcut(url: SecretStr, options: OptionsByType, problems: Problems) -> SinkOptions | None:
-    table = {"name": _SLACK, "type": _SLACK, "url": url.get_secret_value(), "match": _SLACK_MATCH}
+    table = {"name": SLACK, "type": SLACK, "url": url.get_secret_value(), "match": SLACK_MATCH}
     found = Problems()
-    sink = validate(options[_SLACK], table, "", (), found)
+    sink = validate(options[SLACK], table, "", (), found)
     for what in found.texts():
         problems.add(SHORTCUT, what)
     return sink

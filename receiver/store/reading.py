@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, literal, select, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, func, literal, select, true, tuple_
 
 from receiver.core.evaluation import embedded
 from receiver.core.lenient import read_json
@@ -31,12 +31,41 @@ class Page(NamedTuple):
     end: Position | None
 
 
+class Arrived(NamedTuple):
+    """A span of arrivals: from `since` on, and before `until`."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def condition(self) -> ColumnElement[bool]:
+        """What it says of a row of `verdicts`."""
+        at = verdicts.c.received_at
+        since = true() if self.since is None else at >= self.since
+        return since if self.until is None else and_(since, at < self.until)
+
+
+EVER: Final = Arrived()
+
+
+def count(conn: Connection, arrived: Arrived) -> int:
+    """How many verdicts arrived then. It counts them all: for a command that shows its progress."""
+    return conn.execute(select(func.count()).select_from(verdicts).where(arrived.condition())).scalar_one()
+
+
 def page(
-    conn: Connection, filter_: Filter, *, limit: int, sort: Sort = "received_at", after: Position | None = None
+    conn: Connection,
+    filter_: Filter,
+    *,
+    limit: int,
+    sort: Sort = "received_at",
+    after: Position | None = None,
+    arrived: Arrived = EVER,
 ) -> Page:
     """A page of stored verdicts, newest first by `sort`; those without that time are left out of it."""
     column = verdicts.c[sort]
-    query = select(verdicts.c.document, column, verdicts.c.evaluation_id).where(condition(filter_), column.is_not(None))
+    query = select(verdicts.c.document, column, verdicts.c.evaluation_id).where(
+        condition(filter_), arrived.condition(), column.is_not(None)
+    )
     if after is not None:
         query = query.where(tuple_(column, verdicts.c.evaluation_id) < tuple_(*_bound(column, after)))
     newest = query.order_by(column.desc(), verdicts.c.evaluation_id.desc()).limit(limit + 1)

@@ -4,10 +4,11 @@ from datetime import UTC, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from receiver.core.matching import WORDS, Comparison, Filter
+from receiver.core.matching import WORDS, Comparison, Filter, matches_any
 from receiver.core.verdict import Issue, Verdict
 from receiver.store import reading, results
 from receiver.store.database import Database
@@ -124,3 +125,56 @@ async def test_every_value_of_every_word(database: Database) -> None:
             filter_ = Filter.model_validate({word: [value]})
             expected = {verdict.evaluation_id for verdict in there if filter_.matches(verdict)}
             assert await ids(database, filter_) == expected, (word, value)
+
+
+@pytest.mark.parametrize("word", WORDS)
+async def test_no_value(database: Database, word: str) -> None:
+    """Of a verdict with all values and one with none, `null` finds the second; a bound finds what has a value alone."""
+    bare = Verdict(evaluation_id=key(0), event="evaluation.completed", received_at=NOW, tree="complete")
+    texts_of = ("status", "failure_code", "primary_action_code", "task_type", "model_id", "client_ref", "run_id")
+    whole = bare.model_copy(
+        update={"overall_passed": True, "weighted_pass_rate": 0.5, "completed_at": NOW, "issues": [Issue(category="a")]}
+        | dict.fromkeys(texts_of, "a")
+    )
+    there = await stored(database, [whole, bare])
+    bounds = {
+        "weighted_pass_rate_min": -1,
+        "weighted_pass_rate_max": 2,
+        "completed_after": 0,
+        "completed_before": 10**10,
+    }
+    filter_ = Filter.model_validate({word: bounds.get(word, "null")})
+    never_null = ("event", "tree", "origin", "client_ref_prefix")
+    expected = {key(0)} if word in bounds else set() if word in never_null else {key(1)}
+    assert await ids(database, filter_) == expected
+    assert {verdict.evaluation_id for verdict in there if filter_.matches(verdict)} == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "field", "step"),
+    [
+        ("weighted_pass_rate_min", "weighted_pass_rate", 2**-53),
+        ("weighted_pass_rate_max", "weighted_pass_rate", -(2**-53)),
+        ("completed_after", "completed_at", timedelta(microseconds=1)),
+        ("completed_before", "completed_at", timedelta(microseconds=-1)),
+    ],
+)
+async def test_bounds_include_themselves(database: Database, word: str, field: str, step: Any) -> None:
+    """The smallest step beyond a bound is outside, the bound itself is not."""
+    at = 0.7 if field == "weighted_pass_rate" else NOW
+    made = [
+        Verdict(evaluation_id=key(0), event="evaluation.completed", received_at=NOW, tree="complete", **{field: value})
+        for value in (at - step, at, at + step)
+    ]
+    await stored(database, made)
+    assert await ids(database, Filter.model_validate({word: at})) == {key(1), key(2)}
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(found=st.lists(verdicts_of(), min_size=1, max_size=8), match=st.lists(filters, max_size=3))
+async def test_several_tables(database: Database, found: list[Verdict], match: list[Filter]) -> None:
+    """A sink's `match` takes what SQL finds for any of its tables; without tables it takes all."""
+    there = await stored(database, found)
+    expected = {verdict.evaluation_id for verdict in there if matches_any(tuple(match), verdict)}
+    found_by_sql = [await ids(database, filter_) for filter_ in match or [Filter()]]
+    assert set().union(*found_by_sql) == expected
