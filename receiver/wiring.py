@@ -62,7 +62,8 @@ def evaluations_address(settings: Settings) -> str:
     return f"{settings.api_url}/v1/evaluations"
 
 
-def _sink_plan(options: SinkOptions, settings: Settings) -> SinkPlan:
+def sink_plan(options: SinkOptions, settings: Settings) -> SinkPlan:
+    """How a sink with these options is used; nothing is connected yet. Raises `SettingsError` if it cannot be opened."""
     return SinkPlan(
         name=options.name,
         sink=open_sink(options, public_url=settings.public_url),
@@ -70,13 +71,14 @@ def _sink_plan(options: SinkOptions, settings: Settings) -> SinkPlan:
         concurrency=options.concurrency,
         rate=options.rate,
         dead_after=timedelta(hours=options.dead_after),
+        gathering=options.gathering,
     )
 
 
 def _pipeline_plan(settings: Settings) -> PipelinePlan:
     return PipelinePlan(
         client=runflow_of(settings),
-        sinks=[_sink_plan(options, settings) for options in settings.sinks],
+        sinks=[sink_plan(options, settings) for options in settings.sinks],
         routes=[Route(each.name, each.match, takes_samples=each.takes_samples) for each in settings.sinks],
         source=evaluations_address(settings),
         hold=timedelta(seconds=settings.fetch.hold),

@@ -28,12 +28,14 @@ class Message:
 
     `verdict` may be the JSON that it is stored as. It goes out as these bytes, and is read when a sink wants to look inside.
     `source` is the address of Runflow's evaluations; `replay_id` is set when somebody asked for it to be sent again.
+    `follows` is set for a sink that keeps together what is about the same: its own word for what it was sent before.
     """
 
     def __init__(self, verdict: Verdict | str, source: str, replay_id: str | None = None) -> None:
         self._given = verdict
         self.source = source
         self.replay_id = replay_id
+        self.follows: str | None = None
 
     @cached_property
     def verdict(self) -> Verdict:

@@ -13,11 +13,12 @@ from receiver.core.envelope import Message
 from receiver.core.retry import backoff
 from receiver.pipeline.ahead import KEPT_SECONDS, MOST_AHEAD, Ahead
 from receiver.pipeline.batcher import Batcher
-from receiver.pipeline.pace import Allowance, allowed, chance
+from receiver.pipeline.burst import Burst
+from receiver.pipeline.pace import Allowance, allowed, chance, permitted
 from receiver.pipeline.pause import Pause
 from receiver.pipeline.station import Bells
 from receiver.pipeline.tasks import Patience, Tasks
-from receiver.sinks.base import Again, Done, Down, Never, Outcome, Sink
+from receiver.sinks.base import Again, Done, Down, Gathering, Never, Outcome, Sink
 from receiver.store import lanes, outbox
 from receiver.store.database import Database
 from receiver.store.outbox import Claimed, Settled
@@ -41,7 +42,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class SinkPlan:
-    """A sink and how it is to be used: `timeout` in seconds, `rate` in messages a second over all processes."""
+    """A sink and how it is to be used: `timeout` in seconds, `rate` in messages a second over all processes.
+
+    Where it gathers, what is sent together counts as one message.
+    """
 
     name: str
     sink: Sink
@@ -49,6 +53,7 @@ class SinkPlan:
     concurrency: int
     rate: float | None
     dead_after: timedelta
+    gathering: Gathering | None = None
 
 
 class SinkLane:
@@ -62,9 +67,8 @@ class SinkLane:
         self._lane = lanes.sink_lane(plan.name)
         self._lease = timedelta(seconds=plan.timeout + 2 * MARGIN)
         self._limiter = None if plan.rate is None else _limiter(plan.rate)
-        self._holder = None if plan.rate is None else process
-        # Longer than from one message to the next, or two processes would take turns and double the rate.
-        self._hold = outbox.HOLD if plan.rate is None else max(outbox.HOLD, timedelta(seconds=2 / plan.rate))
+        self._burst = None if plan.gathering is None else Burst(plan.gathering, plan.sink.batch)
+        self._holder = None if plan.rate is None and self._burst is None else process
         self._ahead = Ahead(
             plan.concurrency,
             self._begin,
@@ -101,8 +105,10 @@ class SinkLane:
             now=self._database.now(),
             idle=not self._tasks.busy,
             sole_holder=self._holder,
-            hold=self._hold,
+            hold=self._hold(),
         )
+        if self._burst is not None:
+            self._burst.claimed(len(taken.claimed), self._database.now())
         chunks = _chunks(taken.claimed, self._plan.sink.batch)
         may_be_more = taken.probing or len(taken.claimed) >= allowance.begin
         self._ahead.add([(chunk, taken.probing) for chunk in chunks], may_be_more=may_be_more)
@@ -110,10 +116,35 @@ class SinkLane:
 
     async def _allowance(self) -> Allowance:
         """How many to claim: ahead of free slots only where no rate is set, for what is permitted counts as used."""
+        if self._burst is not None:
+            return await self._gathered(self._burst)
         if self._limiter is None:
             return Allowance(min(self._ahead.wanted * self._plan.sink.batch, MOST_CLAIMED))
         room = min(self._ahead.free * self._plan.sink.batch, MOST_CLAIMED)
         return await allowed(self._limiter, room, self._next_due, self._database.now)
+
+    async def _gathered(self, burst: Burst) -> Allowance:
+        """One message, or all that has gathered for long enough; either is one send, which the pace counts as one."""
+        if not self._ahead.free:
+            return Allowance(0)
+        now = self._database.now()
+        if until := burst.waits_until(now):
+            return Allowance(0, until)
+        due = await self._next_due()
+        if due is None or due > now:
+            return Allowance(0, due)
+        count = burst.permits(now)
+        if count and self._limiter is not None and not await permitted(self._limiter, 1):
+            return Allowance(0, now)
+        return Allowance(count, burst.waits_until(now))
+
+    def _hold(self) -> timedelta:
+        """For how long this process is the one that drains the sink, once it has claimed something.
+
+        Longer than from one claim to the next, or two processes would take turns, and double the rate or halve the gathering.
+        """
+        hold = outbox.HOLD if self._plan.rate is None else max(outbox.HOLD, timedelta(seconds=2 / self._plan.rate))
+        return hold if self._burst is None else hold + self._burst.longest_wait
 
     def _begin(self, work: tuple[Sequence[Claimed], bool]) -> None:
         claimed, probing = work

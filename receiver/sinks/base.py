@@ -1,6 +1,7 @@
 """What a sink is: options in, messages out, and for each message an outcome."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -12,9 +13,13 @@ from receiver.httpclient import MOST_CONNECTIONS
 
 
 class Done(NamedTuple):
-    """The other side has it durably. `remote_id` is its own name for it, where it gives one."""
+    """The other side has it durably. `remote_id` is its own name for it, where it gives one.
+
+    `thread` is what later messages about the same are given as `follows`, where the sink keeps them together.
+    """
 
     remote_id: str | None = None
+    thread: str | None = None
 
 
 class Again(NamedTuple):
@@ -40,11 +45,26 @@ class Down(NamedTuple):
 Outcome = Done | Again | Never | Down
 
 
+class Gathering(NamedTuple):
+    """How messages that follow each other closely are given to the sink together, as many as its `batch`.
+
+    So it is when more than `after` sends would begin within `within`. They wait for `first`, and each time for twice as
+    long, up to `longest`, until it is quiet for `within`.
+    """
+
+    after: int
+    within: timedelta
+    first: timedelta
+    longest: timedelta
+
+
 class Sink(Protocol):
     """A destination. Reasons in outcomes and errors show no secret and no full address."""
 
-    batch: ClassVar[int]
-    """The most messages that one `send` takes."""
+    @property
+    def batch(self) -> int:
+        """The most messages that one `send` takes."""
+        ...
 
     async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Sends up to `batch` messages and tells the outcome of each, in order. Raises nothing that it can foresee."""
@@ -94,6 +114,16 @@ class SinkOptions(BaseModel):
     dead_after: float = Field(
         default=72, gt=0, le=24 * 365, description="Hours of failed attempts until a message is a dead letter."
     )
+
+    @property
+    def gathering(self) -> Gathering | None:
+        """How a burst is gathered; None: it is not. A sink that gathers is drained by one process at a time."""
+        return None
+
+    @property
+    def threads(self) -> timedelta | None:
+        """For how long later messages about the same are told what they follow; None: never."""
+        return None
 
     def open(self, public_url: str | None, /) -> Sink:
         """The sink with these options, nothing connected yet; `public_url` is where links to us lead.

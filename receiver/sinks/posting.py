@@ -30,6 +30,7 @@ _PAUSES = {
     429: "it has had too much",
 }
 _MAY_PASS = frozenset({408, 425})
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Answer(NamedTuple):
@@ -44,6 +45,14 @@ def web_address(address: SecretStr) -> SecretStr:
     """Validates an option: an http or https address with a host. Raises ValueError, whose message does not show it."""
     if not _is_web_address(address.get_secret_value()):
         raise ValueError("must be an http:// or https:// address with a host")
+    return address
+
+
+def safe_address(address: SecretStr) -> SecretStr:
+    """Validates an option: an https address, or one on this machine. Raises ValueError, whose message does not show it."""
+    url = URL(web_address(address).get_secret_value())
+    if url.scheme != "https" and url.host not in _LOOPBACK:
+        raise ValueError("must be https://, for what is sent there is secret; http:// is for this machine only")
     return address
 
 

@@ -1,129 +1,119 @@
-"""`slack`: posts a readable message for each verdict to an incoming webhook, whose address is a password, shown nowhere.
+"""`slack`: a readable message for each verdict, and one for all that follow closely, by an incoming webhook.
 
-(docs.slack.dev/messaging/sending-messages-using-incoming-webhooks)
+Each is a post by `slack_webhook`, of what `slack_blocks` and `slack_digest` write.
 """
 
-import json
-import re
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from receiver.core.envelope import Message
-from receiver.httpclient import URL
-from receiver.sinks.base import Again, Done, Down, Never, Outcome, SinkError, SinkOptions
-from receiver.sinks.posting import Answer, Poster, judge, web_address
+from receiver.sinks.base import Gathering, Never, Outcome, SinkOptions
+from receiver.sinks.posting import safe_address
 
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_WORD = re.compile(r"[a-z_]{1,64}")
-
-_NOT_THIS_MESSAGE = frozenset(
-    {"invalid_payload", "invalid_blocks", "invalid_blocks_format", "no_text", "too_many_attachments", "msg_too_long",
-     "missing_text_or_fallback_or_attachments"}
-)  # fmt: skip
-_NOT_THIS_WEBHOOK = {
-    "no_service": "the webhook is switched off or its address is wrong",
-    "no_service_id": "the webhook's address is not whole",
-    "no_active_hooks": "the webhook is switched off",
-    "no_team": "the webhook's workspace is not there",
-    "team_disabled": "the workspace is disabled",
-    "invalid_token": "the webhook's address is wrong",
-    "channel_not_found": "its channel is not there",
-    "channel_is_archived": "its channel is archived",
-    "user_not_found": "the person it writes to is not there",
-    "action_prohibited": "the workspace does not allow it",
-    "posting_to_general_channel_denied": "the workspace does not allow it in its general channel",
-    "rate_limited": "too many messages",
-}
-"""What Slack says in an answer's body, whatever its status; any other word may pass by itself (`rollup_error`)."""
-
-
-def _slack_address(address: SecretStr) -> SecretStr:
-    url = URL(web_address(address).get_secret_value())
-    if url.scheme != "https" and url.host not in _LOOPBACK:
-        raise ValueError("must be https://, for the address is a password; http:// is for this machine only")
-    return address
+MOST_IN_A_DIGEST = 500
 
 
 class SlackOptions(SinkOptions):
     """Which incoming webhook. Slack takes about one message a second for each."""
 
     type: Literal["slack"] = "slack"
-    url: Annotated[SecretStr, AfterValidator(_slack_address)] = Field(
+    url: Annotated[SecretStr, AfterValidator(safe_address)] = Field(
         description="The incoming webhook's address, a password. It is never shown."
+    )
+    digest: bool = Field(default=True, description="Whether verdicts that follow closely become one message.")
+    digest_after: int = Field(
+        default=1, ge=1, le=100, description="So many messages within `digest_within` go by themselves."
+    )
+    digest_within: float = Field(default=60, gt=0, le=3600, description="Seconds in which they are counted.")
+    digest_gather: float = Field(default=30, gt=0, le=3600, description="Seconds for which a first digest gathers.")
+    digest_longest: float = Field(
+        default=600, gt=0, le=3600, description="Seconds that it rises to: each in a row gathers for twice as long."
     )
     # Slack fetches the image before it answers, for up to ten seconds.
     timeout: float = Field(default=20, gt=0, le=300, description="Seconds that one attempt may take.")
     concurrency: int = Field(default=1, ge=1, le=100, description="Attempts under way at once, in each process.")
     rate: float | None = Field(default=1, gt=0, description="Most messages a second, over all processes.")
 
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.digest_longest < self.digest_gather:
+            raise ValueError("digest_longest must not be less than digest_gather")
+        return self
+
+    @property
+    def gathering(self) -> Gathering | None:
+        """As the options of digests say."""
+        if not self.digest:
+            return None
+        seconds = (self.digest_within, self.digest_gather, self.digest_longest)
+        return Gathering(self.digest_after, *(timedelta(seconds=each) for each in seconds))
+
     def open(self, public_url: str | None, /) -> "SlackSink":
         """The sink; with `public_url`, each message links to the whole verdict there."""
-        return SlackSink(self, public_url)
+        from receiver.sinks.slack_webhook import Webhook
+
+        return SlackSink(Webhook(self.url, timeout=self.timeout, connections=self.concurrency), self, public_url)
+
+
+class Way(Protocol):
+    """How a message gets into a channel."""
+
+    def deadline(self) -> float:
+        """When an attempt that starts now must be over, in the event loop's time."""
+        ...
+
+    async def post(self, content: dict[str, Any], deadline: float) -> Outcome: ...
+
+    async def check(self) -> str: ...
+
+    async def close(self) -> None: ...
 
 
 class SlackSink:
-    """Done is a 200 whose body says `ok`. Slack cannot drop repeats."""
+    """One message by itself, several as a digest, whose outcome is that of each. Slack cannot drop repeats."""
 
-    batch: ClassVar[int] = 1
-
-    def __init__(self, options: SlackOptions, public_url: str | None) -> None:
-        from receiver.sinks import slack_blocks
+    def __init__(self, way: Way, options: SlackOptions, public_url: str | None) -> None:
+        from receiver.sinks import slack_blocks, slack_digest
 
         self._blocks = slack_blocks
+        self._digests = slack_digest
+        self._way = way
         self._public_url = public_url
-        self._poster = Poster(
-            options.url, timeout=options.timeout, connections=options.concurrency, patience=options.timeout
-        )
+        self.batch = MOST_IN_A_DIGEST if options.digest else 1
 
     async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:
-        """Posts them one after the other."""
-        return [await self._send(message) for message in messages]
+        """One post, or another one where Slack refuses the first as it is."""
+        if self.batch == 1 or len(messages) == 1:
+            return [await self._one(message) for message in messages]
+        outcome = await self._digest(messages)
+        return [outcome] * len(messages)
 
-    async def _send(self, message: Message) -> Outcome:
-        deadline = self._poster.deadline()
+    async def _one(self, message: Message) -> Outcome:
+        deadline = self._way.deadline()
         content = self._blocks.payload(message.verdict, public_url=self._public_url)
-        outcome = await self._post(content, deadline)
+        outcome = await self._way.post(content, deadline)
         if isinstance(outcome, Never) and self._blocks.has_image(content):
             # An image that Slack cannot fetch spoils the whole message (slackapi/python-slack-sdk#1782); signed
             # addresses expire.
             content = self._blocks.payload(message.verdict, public_url=self._public_url, with_image=False)
-            outcome = await self._post(content, deadline)
+            outcome = await self._way.post(content, deadline)
         return outcome
 
-    async def _post(self, content: object, deadline: float) -> Outcome:
-        body = json.dumps(content).encode()
-        answer = await self._poster.post(body, {"content-type": "application/json; charset=utf-8"}, deadline)
-        return read_answer(answer) if isinstance(answer, Answer) else _named(answer)
+    async def _digest(self, messages: Sequence[Message]) -> Outcome:
+        deadline = self._way.deadline()
+        verdicts = [message.verdict for message in messages]
+        outcome = await self._way.post(self._digests.digest(verdicts, public_url=self._public_url), deadline)
+        if isinstance(outcome, Never):  # whatever it is about one of them, the others are not to be dead letters for it
+            outcome = await self._way.post(self._digests.bare(verdicts), deadline)
+        return outcome
 
     async def check(self) -> str:
-        """Connects and sends nothing: whatever is posted appears in the channel."""
-        try:
-            await self._poster.reach()
-        except SinkError as error:
-            raise SinkError(f"Slack: {error}") from error
-        return "connected to Slack; nothing was posted, so the webhook itself was not tried"
+        """Has no effect: whatever is posted appears in the channel."""
+        return await self._way.check()
 
     async def close(self) -> None:
         """Closes the connections."""
-        await self._poster.close()
-
-
-def read_answer(answer: Answer) -> Outcome:
-    """What Slack's answer means: its body's word where it is known, else the status."""
-    word = answer.body.decode("ascii", "replace").strip()
-    if answer.status == 200 and word == "ok":
-        return Done()
-    if word in _NOT_THIS_WEBHOOK:
-        return Down(f"Slack answered {answer.status} {word}: {_NOT_THIS_WEBHOOK[word]}", answer.after)
-    if word in _NOT_THIS_MESSAGE:
-        return Never(f"Slack answered {answer.status} {word}: it does not take this message")
-    if 200 <= answer.status < 300:
-        said = word if _WORD.fullmatch(word) else "without ok"
-        return Again(f"Slack answered {answer.status} {said}", answer.after)
-    return _named(judge(answer))
-
-
-def _named(outcome: Again | Never | Down) -> Outcome:
-    return outcome._replace(reason=f"Slack: {outcome.reason}")
+        await self._way.close()

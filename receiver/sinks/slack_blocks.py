@@ -1,11 +1,12 @@
 """A verdict as a Slack message: Block Kit blocks within Slack's limits. Pure: a verdict in, a payload out.
 
-All that comes from Runflow stands in `plain_text` objects, where Slack makes neither links nor mentions nor markup of it.
+All that comes from Runflow stands in `plain_text` objects, where Slack makes neither links nor mentions nor markup of it. The
+one exception is the address of the image, in a link whose label is ours.
 (docs.slack.dev/reference/block-kit/blocks)
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from slack_sdk.models.blocks import (
@@ -19,22 +20,31 @@ from slack_sdk.models.blocks import (
 )
 
 from receiver.core.verdict import Verdict
-from receiver.sinks.slack_text import plain
+from receiver.sinks.slack_text import linked, plain
 from receiver.sinks.summary import Summary, address_of, lines, summarise
 
 _ADDRESS = 700
 _IMAGE_URL = 3000
+_LINK = 1500
 _FETCHABLE = re.compile(r"https://[\x21\x23-\x3b\x3d\x3f-\x7e]+")
 """Printable ASCII without quotes and angle brackets: what Slack takes as an image's address."""
 
 
-def payload(verdict: Verdict, *, public_url: str | None, with_image: bool = True) -> dict[str, Any]:
-    """What is posted to an incoming webhook. `public_url` is where the link to the whole verdict leads, if anywhere."""
+def payload(
+    verdict: Verdict, *, public_url: str | None, with_image: bool = True, more: Iterable[Block] = ()
+) -> dict[str, Any]:
+    """What is posted for one verdict, with `more` at its end. `public_url` is where the link to the whole verdict leads."""
     summary = summarise(verdict, plain)
     image = verdict.generated_image_url if with_image else None
+    blocks = [*_blocks(summary, image, links(verdict, public_url, _LINK)), *more]
+    return message(lines(summary.title, summary.name), blocks)
+
+
+def message(text: str, blocks: Iterable[Block]) -> dict[str, Any]:
+    """A payload. `text` is for notifications, and for screens that show no blocks."""
     return {
-        "text": lines(summary.title, summary.name),  # for notifications, and for screens that show no blocks
-        "blocks": [block.to_dict() for block in _blocks(summary, image, _link(verdict, public_url))],
+        "text": text,
+        "blocks": [block.to_dict() for block in blocks],
         "mrkdwn": False,
         "parse": "none",
         "link_names": False,
@@ -48,14 +58,23 @@ def has_image(content: dict[str, Any]) -> bool:
     return any(block["type"] == "image" for block in content["blocks"])
 
 
-def _blocks(summary: Summary, image: str | None, link: Iterable[MarkdownTextObject]) -> Iterable[Block]:
-    yield HeaderBlock(text=PlainTextObject(text=summary.title, emoji=False))
-    yield SectionBlock(fields=[_text(f"{label}\n{value}") for label, value in summary.fields.items()])
+def links(verdict: Verdict, public_url: str | None, limit: int) -> Iterator[MarkdownTextObject]:
+    """Links to the image and to the whole verdict, as far as there are any; each of at most `limit` characters."""
+    if image := linked(verdict.generated_image_url, "The image", limit):
+        yield MarkdownTextObject(text=image, verbatim=True)
+    if public_url is not None:
+        address = plain(address_of(verdict, public_url), _ADDRESS)
+        yield MarkdownTextObject(text=f"<{address}|The whole verdict (asks for a token)>", verbatim=True)
+
+
+def _blocks(summary: Summary, image: str | None, ends: Iterable[MarkdownTextObject]) -> Iterable[Block]:
+    yield HeaderBlock(text=text_object(summary.title))
+    yield SectionBlock(fields=[text_object(f"{label}\n{value}") for label, value in summary.fields.items()])
     for section in summary.sections:
-        yield SectionBlock(text=_text(section))
+        yield SectionBlock(text=text_object(section))
     if _can_be_shown(image):
         yield ImageBlock(image_url=image, alt_text="The image that was evaluated")
-    yield ContextBlock(elements=[*map(_text, summary.notes), *link])
+    yield ContextBlock(elements=[*map(text_object, summary.notes), *ends])
 
 
 def _can_be_shown(url: str | None) -> bool:
@@ -63,12 +82,6 @@ def _can_be_shown(url: str | None) -> bool:
     return url is not None and len(url) <= _IMAGE_URL and _FETCHABLE.fullmatch(url) is not None
 
 
-def _link(verdict: Verdict, public_url: str | None) -> Iterable[MarkdownTextObject]:
-    if public_url is not None:
-        address = plain(address_of(verdict, public_url), _ADDRESS)
-        yield MarkdownTextObject(text=f"<{address}|The whole verdict (asks for a token)>", verbatim=True)
-
-
-def _text(text: str) -> PlainTextObject:
+def text_object(text: str) -> PlainTextObject:
     """`emoji` off: an emoji would otherwise be written out as its name, and be longer than counted."""
     return PlainTextObject(text=text, emoji=False)

@@ -201,7 +201,7 @@ class _Slack:
 
     def __init__(self, server: WebServer, refusing: int) -> None:
         self._server = server
-        self.options: SinkOptions = SlackOptions(name="it", url=server.url, timeout=LONG)
+        self.options: SinkOptions = SlackOptions(name="it", url=server.url, timeout=LONG, digest=False)
         self.dead: SinkOptions = SlackOptions(name="it", url=f"http://127.0.0.1:{refusing}/services/{PASSWORD}")
 
     async def arrived(self) -> list[Arrival]:

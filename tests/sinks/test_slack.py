@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from receiver.core.matching import Filter
 from receiver.sinks.base import Again, Done, Down, Never, Outcome, SinkError
-from receiver.sinks.slack import SlackOptions, SlackSink
+from receiver.sinks.slack import SlackOptions
 from tests.sinks.destinations import PASSWORD
 from tests.sinks.messages import evaluation_id, message
 from tests.sinks.servers import LONG, Behaviour, Connection, Request, WebServer, answering, nobody_listens, response
@@ -27,7 +27,7 @@ async def outcome_of(behaviour: Behaviour, *, image: bool = False, **changes: An
     """What one message comes to at a server that behaves so. It comes to something in any case."""
     url = "https://images.example/1.png" if image else None
     async with asyncio.timeout(LONG), WebServer(behaviour) as server:
-        sink = SlackSink(options(server.url, **changes), None)
+        sink = options(server.url, **changes).open(None)
         [outcome] = await sink.send([message(generated_image_url=url)])
         await sink.close()
     return outcome
@@ -54,7 +54,7 @@ async def test_every_status_has_its_outcome(body: bytes) -> None:
         await connection.say(response(next(waiting), body))
 
     async with WebServer(next_status) as server:
-        sink = SlackSink(options(server.url), None)
+        sink = options(server.url).open(None)
         sent = message(generated_image_url=None)
         outcomes = {status: (await sink.send([sent]))[0] for status in statuses}
         await sink.close()
@@ -192,7 +192,7 @@ async def test_both_posts_together_are_bounded_by_the_timeout() -> None:
     """The second has what the first left of the time."""
 
     async def refuse_then_hang(request: Request, connection: Connection) -> None:
-        if "images.example" in request.body.decode():
+        if "image" in [block["type"] for block in json.loads(request.body)["blocks"]]:
             await connection.say(response(400, b"invalid_blocks"))
         else:
             await connection.hang()
@@ -219,7 +219,7 @@ async def test_the_message_is_json_about_the_verdict() -> None:
 async def test_an_unreachable_slack_is_told_without_its_address() -> None:
     """Neither host nor path."""
     with nobody_listens() as port:
-        sink = SlackSink(options(f"http://127.0.0.1:{port}/services/{PASSWORD}"), None)
+        sink = options(f"http://127.0.0.1:{port}/services/{PASSWORD}").open(None)
         [outcome] = await sink.send([message()])
         with pytest.raises(SinkError) as caught:
             await sink.check()
@@ -232,7 +232,7 @@ async def test_an_unreachable_slack_is_told_without_its_address() -> None:
 async def test_a_check_says_that_the_webhook_itself_was_not_tried() -> None:
     """Whatever is posted would appear in the channel."""
     async with WebServer() as server:
-        sink = SlackSink(options(server.url), None)
+        sink = options(server.url).open(None)
         found = await sink.check()
         await sink.close()
 
