@@ -20,6 +20,7 @@ from receiver.pipeline.station import Bells
 from receiver.pipeline.tasks import Patience, Tasks
 from receiver.sinks.base import Again, Done, Down, Gathering, Never, Outcome, Sink
 from receiver.store import lanes, outbox
+from receiver.store.attempts import Failure
 from receiver.store.database import Database
 from receiver.store.outbox import Claimed, Settled
 
@@ -226,18 +227,21 @@ class SinkLane:
             case Never(reason):
                 return self._dead(claimed, reason, now)
             case Down(reason):
-                return Settled(claimed.id, claimed.claim, "pending", now, error=reason, uncounted=True)
+                failure = Failure(now, "paused", reason)
+                return Settled(claimed.id, claimed.claim, "pending", now, error=reason, uncounted=True, failure=failure)
             case Again(reason, after):
                 wait = backoff(claimed.attempts, first=FIRST_WAIT, longest=LONGEST_WAIT, spread=chance())
                 due_at = now + max(wait, _asked(after))
                 if now - claimed.started_at >= self._plan.dead_after:
                     return self._dead(claimed, f"given up after {self._plan.dead_after}: {reason}", now)
                 self._tell("delivery.again", claimed, reason, due_at=due_at.isoformat())
-                return Settled(claimed.id, claimed.claim, "pending", due_at, error=reason)
+                failure = Failure(now, "again", reason)
+                return Settled(claimed.id, claimed.claim, "pending", due_at, error=reason, failure=failure)
 
     def _dead(self, claimed: Claimed, reason: str, now: datetime) -> Settled:
         self._tell("delivery.dead", claimed, reason)
-        return Settled(claimed.id, claimed.claim, "dead", ended_at=now, error=reason)
+        failure = Failure(now, "dead", reason)
+        return Settled(claimed.id, claimed.claim, "dead", ended_at=now, error=reason, failure=failure)
 
     def _tell(self, event: str, claimed: Claimed, reason: str, **more: str) -> None:
         key = str(claimed.evaluation_id)

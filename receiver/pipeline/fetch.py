@@ -23,6 +23,7 @@ from receiver.pipeline.station import FETCHES, Bells
 from receiver.pipeline.tasks import Patience, Tasks
 from receiver.runflow.client import EmbedsRefused, FetchAnswer, NoTree, RunflowClient, TreeRead
 from receiver.store import fetches, lanes
+from receiver.store.attempts import Failure, Outcome
 from receiver.store.database import Database
 from receiver.store.fetches import ClaimedFetch, FinishedFetch, SettledFetch
 from receiver.store.results import Found
@@ -164,12 +165,11 @@ class FetchLane:
         match answer:
             case TreeRead():
                 await self._finished(claimed, answer)
-            case EmbedsRefused(status=403):
-                await self._wait(claimed, Trouble.KEY_REFUSED, answer.detail, None)
-            case EmbedsRefused():
-                await self._give_up(claimed, Trouble.REFUSED)
+            case EmbedsRefused(status, detail):
+                refused = NoTree(Trouble.KEY_REFUSED if status == 403 else Trouble.REFUSED, detail, status=status)
+                await (self._wait(claimed, refused) if status == 403 else self._give_up(claimed, refused))
             case NoTree(trouble=Trouble.KEY_REFUSED | Trouble.RATE_LIMITED):
-                await self._wait(claimed, answer.trouble, answer.detail, answer.after)
+                await self._wait(claimed, answer)
             case NoTree():
                 await self._try_again(claimed, answer)
 
@@ -183,18 +183,21 @@ class FetchLane:
         finally:
             self._unwritten_bytes -= len(answer.body)
 
-    async def _wait(self, claimed: ClaimedFetch, trouble: Trouble, detail: str, after: timedelta | None) -> None:
+    async def _wait(self, claimed: ClaimedFetch, answer: NoTree) -> None:
         """The lane's own failure: everyone waits, and this evaluation has used up no attempt."""
         not_begun = self._not_begun()
-        await self._pause.begin(f"{trouble}: {detail}", lambda failures: _pause_of(failures, after))
-        self._give_back(not_begun)
-        await self._settle.put(SettledFetch(claimed, self._database.now(), trouble, uncounted=True))
-
-    async def _give_up(self, claimed: ClaimedFetch, trouble: Trouble) -> None:
-        log.warning("fetch.given_up", evaluation_id=str(claimed.evaluation_id), reason=trouble)
-        released = await self._patience.wait_for(
-            lambda: self._database.write(fetches.give_up, claimed, trouble, self._routes, self._database.now())
+        await self._pause.begin(
+            f"{answer.trouble}: {answer.detail}", lambda failures: _pause_of(failures, answer.after)
         )
+        self._give_back(not_begun)
+        now = self._database.now()
+        failure = _failure(answer, now, "paused")
+        await self._settle.put(SettledFetch(claimed, now, answer.trouble, uncounted=True, failure=failure))
+
+    async def _give_up(self, claimed: ClaimedFetch, answer: NoTree) -> None:
+        log.warning("fetch.given_up", evaluation_id=str(claimed.evaluation_id), reason=answer.trouble)
+        why = (answer.trouble, self._routes, self._database.now(), answer.detail, answer.status)
+        released = await self._patience.wait_for(lambda: self._database.write(fetches.give_up, claimed, *why))
         announce(self._bells, released)
 
     async def _try_again(self, claimed: ClaimedFetch, answer: NoTree) -> None:
@@ -203,7 +206,7 @@ class FetchLane:
             answer.trouble, claimed.attempts, claimed.started_at, now, after=answer.after, spread=chance()
         )
         if due_at is None:
-            await self._give_up(claimed, answer.trouble)
+            await self._give_up(claimed, answer)
             return
         log.info(
             "fetch.again",
@@ -214,7 +217,8 @@ class FetchLane:
             due_at=due_at.isoformat(),
         )
         uncounted = has_grace(answer.trouble, claimed.started_at, now)
-        await self._settle.put(SettledFetch(claimed, due_at, answer.trouble, uncounted))
+        failure = _failure(answer, now, "again")
+        await self._settle.put(SettledFetch(claimed, due_at, answer.trouble, uncounted, failure))
 
     async def _write_finished(self, finished: list[FinishedFetch]) -> Sequence[None]:
         released = await self._patience.wait_for(
@@ -228,6 +232,10 @@ class FetchLane:
         await self._patience.wait_for(lambda: self._database.write(fetches.settle, settled, self._database.now()))
         self._bells.bell(FETCHES).set()
         return [None] * len(settled)
+
+
+def _failure(answer: NoTree, now: datetime, outcome: Outcome) -> Failure:
+    return Failure(now, outcome, answer.trouble, answer.detail, answer.status)
 
 
 def _pause_of(failures: int, after: timedelta | None) -> timedelta:

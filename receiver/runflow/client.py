@@ -36,11 +36,12 @@ class TreeRead(NamedTuple):
 
 
 class NoTree(NamedTuple):
-    """No tree this time. `after` is the wait that the API asked for, `detail` is for the log."""
+    """No tree this time. `after` is the wait that the API asked for, `detail` is for people, `status` that of the answer."""
 
     trouble: Trouble
     detail: str
     after: timedelta | None = None
+    status: int | None = None
 
 
 class EmbedsRefused(NamedTuple):
@@ -146,9 +147,9 @@ def _read(body: bytes) -> FetchAnswer:
     try:
         evaluation, oddities = Evaluation.read(body)
     except ValueError:
-        return NoTree(Trouble.UNREADABLE, "200, but no JSON object")
+        return NoTree(Trouble.UNREADABLE, "200, but no JSON object", status=200)
     if not evaluation.is_terminal:
-        return NoTree(Trouble.NOT_TERMINAL, f"status_code is {str(evaluation.status_code)[:40]}")
+        return NoTree(Trouble.NOT_TERMINAL, f"status_code is {str(evaluation.status_code)[:40]}", status=200)
     return TreeRead(evaluation, body, oddities)
 
 
@@ -165,7 +166,7 @@ def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> FetchAnswe
     if status in (403, 422):
         return EmbedsRefused(status, detail)
     trouble = _TROUBLES.get(status, Trouble.SERVER_ERROR if status >= 500 else Trouble.REFUSED)
-    return NoTree(trouble, detail, retry_after(headers.get("retry-after"), LONGEST))
+    return NoTree(trouble, detail, retry_after(headers.get("retry-after"), LONGEST), status)
 
 
 def _object(body: bytes) -> dict[str, Any]:

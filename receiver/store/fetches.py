@@ -1,6 +1,6 @@
 """The fetch lane's work: claims, write-backs, and what was held too long."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -10,6 +10,7 @@ from sqlalchemy import BindParameter, Column, ColumnElement, Connection, Row, bi
 from receiver.core.routing import Route
 from receiver.core.verdict import Verdict, without_tree
 from receiver.store import lanes
+from receiver.store.attempts import Failure, Noted, note_fetches, note_replaced
 from receiver.store.results import Found, Released, release
 from receiver.store.rows import one_of, update_rows
 from receiver.store.tables import fetches, verdicts
@@ -34,12 +35,16 @@ class ClaimedFetch(NamedTuple):
 
 
 class SettledFetch(NamedTuple):
-    """How a fetch ended without a result: due again at `due_at`, or never. `uncounted`: it used up no attempt."""
+    """How a fetch ended without a result: due again at `due_at`, or never. `uncounted`: it used up no attempt.
+
+    `failure` is kept for the timeline.
+    """
 
     claimed: ClaimedFetch
     due_at: datetime | None
     error: str | None
     uncounted: bool = False
+    failure: Failure | None = None
 
 
 class FinishedFetch(NamedTuple):
@@ -68,6 +73,7 @@ def claim(conn: Connection, *, limit: int, lease: timedelta, now: datetime) -> l
 
 def settle(conn: Connection, settled: Sequence[SettledFetch], now: datetime) -> None:
     """Writes back fetches without a result. One whose lease was lost changes nothing."""
+    note_fetches(conn, [Noted(*_key(it.claimed), it.failure, it.due_at) for it in settled if it.failure])
     statement = (
         update(fetches)
         .where(fetches.c.evaluation_id == bindparam("key"), fetches.c.claim == bindparam("number"), fetches.c.leased)
@@ -83,7 +89,7 @@ def settle(conn: Connection, settled: Sequence[SettledFetch], now: datetime) -> 
     rows = [
         {"key": it.evaluation_id, "number": it.claim, "seen": it.asked, "now": now}
         | {"then": due_at, "back": int(uncounted), "error": error}
-        for it, due_at, error, uncounted in sorted(settled, key=lambda each: each.claimed.evaluation_id)
+        for it, due_at, error, uncounted, _ in sorted(settled, key=lambda each: each.claimed.evaluation_id)
     ]
     if rows:
         conn.execute(statement, rows)
@@ -102,23 +108,42 @@ def finish(
 
 def _end_with(
     conn: Connection,
-    ended: Sequence[tuple[ClaimedFetch, Found, str | None]],
+    ended: Sequence[tuple[ClaimedFetch, Found, Failure | None]],
     routes: Sequence[Route],
     now: datetime,
 ) -> list[Released]:
     """Releases results and ends their leases. One whose lease was lost changes nothing."""
     leases = _leases(conn, [claimed.evaluation_id for claimed, _, _ in ended])
     ours = [each for each in ended if _key(each[0]) in leases]
+    note_replaced(conn, [_key(claimed) for claimed, found, _ in ours if found.tree is not None and claimed.claim > 1])
     released = release(conn, [found for _, found, _ in ours], routes, now)
+    _note(conn, ours, {each.verdict.evaluation_id for each in released}, now)
     rows = [
         {"evaluation_id": claimed.evaluation_id, "leased": False, "hold_until": None}
         # One that was asked for again meanwhile is due now, whatever this fetch said.
         | {"due_at": now if leases[_key(claimed)].asked > claimed.asked else None}
-        | {"last_error": leases[_key(claimed)].last_error if error is None else error}
-        for claimed, _, error in ours
+        | {"last_error": leases[_key(claimed)].last_error if failure is None else failure.error}
+        for claimed, _, failure in ours
     ]
     update_rows(conn, fetches, rows)
     return released
+
+
+def _note(
+    conn: Connection,
+    ended: Sequence[tuple[ClaimedFetch, Found, Failure | None]],
+    released: Collection[UUID],
+    now: datetime,
+) -> None:
+    """Notes which were given up, and which brought a tree that is older than the one there is."""
+    failures = [(claimed, failure) for claimed, _, failure in ended if failure is not None]
+    if len(released) < len(ended):
+        failures += [
+            (claimed, Failure(now, "older", None))
+            for claimed, found, _ in ended
+            if found.tree is not None and claimed.evaluation_id not in released
+        ]
+    note_fetches(conn, [Noted(*_key(claimed), failure) for claimed, failure in failures])
 
 
 def _leases(conn: Connection, ids: Sequence[UUID]) -> dict[tuple[UUID, int], Row[Any]]:
@@ -174,10 +199,17 @@ def _alone(document: str, reason: str) -> Found:
 
 
 def give_up(
-    conn: Connection, claimed: ClaimedFetch, error: str, routes: Sequence[Route], now: datetime
+    conn: Connection,
+    claimed: ClaimedFetch,
+    error: str,
+    routes: Sequence[Route],
+    now: datetime,
+    detail: str | None = None,
+    status: int | None = None,
 ) -> list[Released]:
     """Ends the tries for good; a verdict that is still held goes out without its tree. A lost lease changes nothing."""
-    return _end_with(conn, [(claimed, Found(without_tree(claimed.known, error)), error)], routes, now)
+    failure = Failure(now, "given_up", error, detail, status)
+    return _end_with(conn, [(claimed, Found(without_tree(claimed.known, error)), failure)], routes, now)
 
 
 class TakenFetches(NamedTuple):

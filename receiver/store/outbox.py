@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from receiver.store import lanes
+from receiver.store.attempts import Failure, Noted, note_deliveries
 from receiver.store.tables import CLAIMABLE, deliveries, revisions, verdicts
 from receiver.store.types import moment_text
 
@@ -51,7 +52,10 @@ class Claimed(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """How an attempt ended. `uncounted`: it used up no attempt (given back at a stop, or the sink's own failure)."""
+    """How an attempt ended. `uncounted`: it used up no attempt (given back at a stop, or the sink's own failure).
+
+    `failure` is kept for the timeline.
+    """
 
     id: int
     claim: int
@@ -61,6 +65,7 @@ class Settled(NamedTuple):
     remote_id: str | None = None
     error: str | None = None
     uncounted: bool = False
+    failure: Failure | None = None
 
 
 def claim(conn: Connection, sink: str, *, limit: int, lease: timedelta, now: datetime) -> list[Claimed]:
@@ -95,19 +100,26 @@ def _lease(conn: Connection, ids: list[int], until: datetime) -> None:
 
 def settle(conn: Connection, settled: Sequence[Settled]) -> None:
     """Writes attempts back. One whose lease was lost changes nothing: another process has it now."""
+    if any(each.failure for each in settled):
+        failed = [(it, it.failure) for it in _firsts(settled).values() if it.failure]
+        note_deliveries(conn, [Noted(it.id, it.claim, failure, it.due_at) for it, failure in failed])
     if conn.dialect.name == "postgresql":
-        # Of two outcomes of one attempt the first counts, as it does where they are written one after the other.
-        firsts = {(each.id, each.claim): each for each in reversed(settled)}
-        columns = zip(*(firsts[key] for key in sorted(firsts)), strict=True)
+        firsts = _firsts(settled)
+        columns = zip(*(firsts[key][:-1] for key in sorted(firsts)), strict=True)
         conn.exec_driver_sql(_POSTGRES_SETTLE, tuple(list(column) for column in columns))
     else:
         conn.exec_driver_sql(_SQLITE_SETTLE, [_sqlite_row(each) for each in settled])
 
 
+def _firsts(settled: Sequence[Settled]) -> dict[tuple[int, int], Settled]:
+    """Of two outcomes of one attempt the first counts, as it does where they are written one after the other."""
+    return {(each.id, each.claim): each for each in reversed(settled)}
+
+
 def _sqlite_row(settled: Settled) -> tuple[Any, ...]:
     due_at, ended_at = settled.due_at, settled.ended_at
     moments = due_at and moment_text(due_at), ended_at and moment_text(ended_at)
-    return (*settled[:3], *moments, *settled[5:])
+    return (*settled[:3], *moments, *settled[5:-1])
 
 
 def next_due(conn: Connection, sink: str) -> datetime | None:

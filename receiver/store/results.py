@@ -51,7 +51,7 @@ def release(conn: Connection, found: Sequence[Found], routes: Sequence[Route], n
 
 
 def _stored(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, Row[Any]]:
-    columns = ("evaluation_id", "document", "revision", "due_to", "tree", "tree_updated_at")
+    columns = ("evaluation_id", "document", "revision", "due_to", "tree", "tree_updated_at", "released_at")
     query = (
         select(*(verdicts.c[name] for name in columns))
         .where(one_of(conn, verdicts.c.evaluation_id, ids))
@@ -108,6 +108,7 @@ class _Batch:
         self._verdicts.append(
             row_of(verdict)
             | {"due_to": orjson.dumps(sinks).decode() if is_new else before.due_to}
+            | {"released_at": self._now if is_new else before.released_at}
             | {"tree_updated_at": found.tree_updated_at or before.tree_updated_at}
         )
         if found.tree is not None:

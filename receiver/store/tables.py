@@ -6,6 +6,7 @@ set_aside     genuine callbacks that are no evaluation's event: ignored kinds, a
 verdicts      the newest result of each evaluation; revisions: the earlier ones that were forwarded
 trees         Runflow's answer, byte for byte; judges, issues, gate_failures, actions: the same as rows
 fetches       the fetch lane's work          deliveries   the outbox
+attempts      tries that failed, and trees that were fetched again: what the rows above do not tell, for the timeline
 lanes         what all processes must agree on: a paused lane, who drains a paced sink
 processes     who is alive
 """
@@ -118,6 +119,7 @@ class VerdictRow(SQLModel, table=True):
     tree_reason: str | None = _text()
     origin: str = _text()
     revision: int
+    released_at: datetime | None = _moment()
     received_at: datetime = _moment()
     completed_at: datetime | None = _moment()
     tree_updated_at: datetime | None = _moment()
@@ -132,6 +134,7 @@ class Revision(SQLModel, table=True):
 
     evaluation_id: UUID = _id(primary_key=True)
     revision: int = Field(primary_key=True)
+    released_at: datetime | None = _moment()
     due_to: str = _text()
     document: str = _text()
 
@@ -265,6 +268,27 @@ class Delivery(SQLModel, table=True):
     last_error: str | None = _text()
 
 
+class Attempt(SQLModel, table=True):
+    """A try that the rows of `fetches`, `trees` and `deliveries` do not tell any more, or never did.
+
+    `delivery_id` is 0 for a fetch. `slot` is made of the claim's number, so that a fetch and a delivery keep their first tries
+    and their last, and no more (`receiver.store.attempts`).
+    """
+
+    __tablename__ = "attempts"
+
+    evaluation_id: UUID = _id(primary_key=True)
+    delivery_id: int = Field(sa_column=Column("delivery_id", BigInteger, primary_key=True, autoincrement=False))
+    slot: int = Field(primary_key=True)
+    at: datetime = _moment()
+    attempt: int | None
+    outcome: str = _text()
+    error: str | None = _text()
+    detail: str | None = _text()
+    status: int | None
+    due_at: datetime | None = _moment()
+
+
 class Lane(SQLModel, table=True):
     """`fetch`, or `sink:NAME`: paused until when and why; for a paced sink, which process drains it."""
 
@@ -306,6 +330,7 @@ gate_failures = _table(GateFailureRow)
 actions = _table(ActionRow)
 fetches = _table(Fetch)
 deliveries = _table(Delivery)
+attempts = _table(Attempt)
 lanes = _table(Lane)
 processes = _table(Process)
 

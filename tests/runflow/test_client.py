@@ -163,7 +163,7 @@ async def test_the_wait_that_it_asks_for_is_told(
     """Seconds, up to an hour; what is no number of seconds is no wait."""
     server.answer = http(503, Retry_After=header)
     answer = await ask(client)
-    assert answer == NoTree(Trouble.SERVER_ERROR, "503", after)
+    assert answer == NoTree(Trouble.SERVER_ERROR, "503", after, 503)
 
 
 async def test_a_redirect_is_not_followed(server: RawServer, client: RunflowClient) -> None:

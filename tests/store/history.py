@@ -3,6 +3,7 @@
 from receiver.core.matching import Filter
 from receiver.core.routing import Route
 from receiver.store import fetches, outbox, outbox_desk, results
+from receiver.store.attempts import Failure
 from receiver.store.database import Database
 from receiver.store.outbox import Settled
 from receiver.store.outbox_desk import DeliveryFilter
@@ -53,7 +54,8 @@ async def mixed(database: Database) -> None:
     claims = await taken(database, limit=6)
     for claim, state in zip(claims, ("delivered", "delivered", "dead", "dead", "pending"), strict=False):
         ended = None if state == "pending" else NOW
-        settled = Settled(claim.id, claim.claim, state, due_at=None if ended else NOW, ended_at=ended)  # type: ignore[arg-type]
+        failure = None if state == "delivered" else Failure(NOW, "dead" if ended else "again", "503", status=503)
+        settled = Settled(claim.id, claim.claim, state, None if ended else NOW, ended, failure=failure)  # type: ignore[arg-type]
         await database.write(outbox.settle, [settled])
     await database.write(outbox_desk.discard, DeliveryFilter(ids=(claims[3].id,)), NOW)
     await database.write(put, deliveries, results.new_delivery(key(0), "all", 3, NOW, replay_id="r1"))

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, event, insert, text
 
 from receiver.core.matching import Filter
 from receiver.core.verdict import Verdict
-from receiver.store import fetches, outbox, quarantine, reading, results, schema, staging
+from receiver.store import attempts, fetches, outbox, quarantine, reading, results, schema, staging
+from receiver.store.attempts import Failure, Noted
 from receiver.store.database import Database
 from receiver.store.reading import Position
 from receiver.store.tables import deliveries, events, metadata, revisions, set_aside, trees, verdicts
@@ -112,7 +113,10 @@ def plans_of(conn: Connection, work: Work) -> list[str]:
 
 
 def _has_plan(statement: str) -> bool:
-    return statement.startswith(("SELECT", "UPDATE", "WITH", "DELETE")) and "SAVEPOINT" not in statement
+    return (
+        statement.startswith(("SELECT", "UPDATE", "WITH", "DELETE", "INSERT INTO attempts"))
+        and "SAVEPOINT" not in statement
+    )
 
 
 def _plan(conn: Connection, statement: str, parameters: Any) -> str:
@@ -132,6 +136,7 @@ def whole_tables(plan: str) -> set[str]:
     return set(read) & (set(metadata.tables) - {"lanes", "processes"})
 
 
+FAILURE = Failure(NOW, "again", "503")
 LATE = NOW + timedelta(days=365)
 
 
@@ -181,8 +186,11 @@ async def test_index(full: Database, index: str, work: Work) -> None:
         lambda conn: staging.ask_again(conn, key(7), NOW),
         lambda conn: outbox.settle(conn, [outbox.Settled(7, 1, "delivered", ended_at=NOW)]),
         lambda conn: quarantine.find(conn, "abcdef"),
+        lambda conn: attempts.note_deliveries(conn, [Noted(7, 1, FAILURE)]),
+        lambda conn: attempts.note_fetches(conn, [Noted(key(7), 1, FAILURE)]),
+        lambda conn: attempts.note_replaced(conn, [(key(7), 2)]),
     ],
-    ids=["one", "embeds", "leases", "stored", "ask_again", "settle", "find"],
+    ids=["one", "embeds", "leases", "stored", "ask_again", "settle", "find", "failed", "failed fetch", "replaced"],
 )
 async def test_by_key(full: Database, work: Work) -> None:
     """What is looked for by its key is found by its key."""

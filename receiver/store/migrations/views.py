@@ -11,7 +11,7 @@ VIEWS = {
     "v_verdicts": (
         "verdicts",
         """event, status, overall_passed, weighted_pass_rate, primary_action_code, failure_code, client_ref, run_id, model_id,
-        task_type, tree, tree_reason, origin, revision, received_at, completed_at, document""",
+        task_type, tree, tree_reason, origin, revision, released_at, received_at, completed_at, document""",
     ),
     "v_judges": (
         "judges",
@@ -23,6 +23,10 @@ VIEWS = {
     "v_deliveries": (
         "deliveries",
         "id, sink, revision, replay_id, state, attempts, created_at, due_at, ended_at, remote_id, last_error",
+    ),
+    "v_attempts": (
+        "attempts",
+        "NULLIF(delivery_id, 0) AS delivery_id, at, attempt, outcome, error, detail, status, due_at",
     ),
 }
 
