@@ -5,25 +5,27 @@ import sys
 
 import pytest
 
+from receiver.store.schema import versions
 from tests.cli.installation import Installation
 
-CURRENT = {"current": "0001", "newest": "0001", "is_current": True}
+NEWEST = versions()[-1]
+CURRENT = {"current": NEWEST, "newest": NEWEST, "is_current": True}
 
 
 def test_sqlite(fresh: Installation) -> None:
     """From an empty file to a migrated one, and again without a change."""
     (fresh.folder / "receiver.db").touch()
-    assert fresh.run("db", "current") == (0, f"{fresh.url}: schema none, this program needs 0001\n", "")
+    assert fresh.run("db", "current") == (0, f"{fresh.url}: schema none, this program needs {NEWEST}\n", "")
     for _ in range(2):
-        assert fresh.run("db", "upgrade") == (0, f"{fresh.url}: schema 0001\n", "")
-    assert fresh.run("db", "current") == (0, f"{fresh.url}: schema 0001, this program needs 0001\n", "")
+        assert fresh.run("db", "upgrade") == (0, f"{fresh.url}: schema {NEWEST}\n", "")
+    assert fresh.run("db", "current") == (0, f"{fresh.url}: schema {NEWEST}, this program needs {NEWEST}\n", "")
     assert fresh.run("verdicts", "list").status == 0
 
 
 def test_as_json(fresh: Installation) -> None:
     """`--json` says the same."""
     (fresh.folder / "receiver.db").touch()
-    assert fresh.run("db", "current", "--json").json == {"current": None, "newest": "0001", "is_current": False}
+    assert fresh.run("db", "current", "--json").json == {"current": None, "newest": NEWEST, "is_current": False}
     assert fresh.run("db", "upgrade", "--json").json == CURRENT
     assert fresh.run("db", "current", "--json").json == CURRENT
 
@@ -50,9 +52,9 @@ def test_no_file_at_all(fresh: Installation) -> None:
 def test_postgresql(on_postgres: Installation) -> None:
     """The same on PostgreSQL; its address is shown without user and password."""
     shown = on_postgres.url.replace("postgres@", "")
-    assert on_postgres.run("db", "current").out == f"{shown}: schema none, this program needs 0001\n"
-    assert on_postgres.run("db", "upgrade") == (0, f"{shown}: schema 0001\n", "")
-    assert on_postgres.run("db", "upgrade") == (0, f"{shown}: schema 0001\n", "")
+    assert on_postgres.run("db", "current").out == f"{shown}: schema none, this program needs {NEWEST}\n"
+    assert on_postgres.run("db", "upgrade") == (0, f"{shown}: schema {NEWEST}\n", "")
+    assert on_postgres.run("db", "upgrade") == (0, f"{shown}: schema {NEWEST}\n", "")
 
 
 @pytest.mark.parametrize("kind", ["fresh", "on_postgres"])

@@ -20,6 +20,7 @@ from receiver.cli import serving
 from receiver.core.signature import Secret
 from receiver.errors import SettingsError
 from receiver.settings import load_settings
+from receiver.store.schema import versions
 from receiver.store.tables import events
 from receiver.web.hook import PATH
 from tests.cli.installation import SECRET, TOKEN, Installation, Process, Result, until
@@ -325,7 +326,7 @@ def test_a_database_of_a_newer_program(here: Installation, arguments: list[str])
     said = here.run(*arguments)
     assert (said.status, said.out) == (2, "")
     assert said.err.splitlines()[-1] == (
-        "DATABASE_URL: the database is at schema 9999, newer than this program, which knows up to 0001:"
+        f"DATABASE_URL: the database is at schema 9999, newer than this program, which knows up to {versions()[-1]}:"
         " run the newer program, or point DATABASE_URL at another database"
     )
 
@@ -334,7 +335,7 @@ def test_a_database_of_a_newer_program(here: Installation, arguments: list[str])
 def test_postgresql_that_is_not_migrated(on_postgres: Installation, arguments: list[str]) -> None:
     """It is not migrated by the way: status 2, and the line says how it is done."""
     said = on_postgres.run(*arguments, RECEIVER_LOG_LEVEL="warning", RUNFLOW_API_KEY="rf_live_x")
-    told = "DATABASE_URL: the database is at schema none, this program needs 0001:"
+    told = f"DATABASE_URL: the database is at schema none, this program needs {versions()[-1]}:"
     assert said == (2, "", f"{told} run `receiver db upgrade`, or set DATABASE_AUTO_UPGRADE=on\n")
 
 
