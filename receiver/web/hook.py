@@ -64,7 +64,7 @@ class Hook:
                 description="Answered after it is durably stored, and never before.",
                 tag="callbacks",
                 parameters=(signature,),
-                body={"type": "object"},
+                body={},
                 body_example=CALLBACK,
                 answers=(
                     Answer(202, "Stored; or genuine, not understood and kept.", StoredNow, accepted),
