@@ -11,6 +11,7 @@ from receiver.web.answers import HANDLERS
 from receiver.web.description import Description
 from receiver.web.hook import PATH, Hook
 from receiver.web.operations import Endpoints, routes_of, table_of
+from receiver.web.outer import Outer
 
 
 class Application(Starlette):
@@ -24,16 +25,17 @@ class Application(Starlette):
         # Runflow does not follow redirects, and their address would be made of whatever `Host` the caller gave.
         self.router.redirect_slashes = False
         self._hook = hook
+        self.outer = Outer(super().__call__)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request. (ASGI)"""
         if scope["type"] == "http" and scope["path"] == PATH:
             await self._hook(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            await self.outer(scope, receive, send)
 
 
-def create_app(hook: Hook, endpoints: Sequence[Endpoints], access: Access) -> Starlette:
+def create_app(hook: Hook, endpoints: Sequence[Endpoints], access: Access) -> Application:
     """The application. What it needs was opened before, and is closed by whoever opened it (`receiver.wiring`)."""
     description = Description()
     description.table = table = table_of([hook, *endpoints, description])

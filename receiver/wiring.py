@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import structlog
-from starlette.applications import Starlette
 
 from receiver.app import create_app
 from receiver.core.routing import Route
@@ -105,7 +104,7 @@ class Service:
             now=self.database.now,
         )
         self._access = Access(settings.api_tokens)
-        self.app: Starlette = create_app(
+        self.app = create_app(
             self._hook,
             [
                 Api(self.database),
@@ -113,6 +112,7 @@ class Service:
             ],
             self._access,
         )
+        self.app.outer.let_in(settings.api.cors_origins)
         self._pipeline: Pipeline | StageOnly | None = None
         self._preparing: asyncio.Task[None] | None = None
         self._ringing: asyncio.Task[None] | None = None
@@ -194,6 +194,7 @@ class Service:
             self._settings = settings.model_copy(update=kept)
             self._hook.keyring = Keyring(settings.webhook_secrets)
             self._access.tokens = settings.api_tokens
+            self.app.outer.let_in(settings.api.cors_origins)
             if self._pipeline is not None:
                 await self._pipeline.stop()
             self._pipeline = successor

@@ -12,13 +12,21 @@ from receiver.settings.model import Settings
 from receiver.settings.names import NAMES, Name
 from receiver.settings.problems import Problems, Wrong, path_of, unknown, validate
 from receiver.settings.sinks import read_sinks, sink_names
-from receiver.settings.tables import AlertsOptions, FetchOptions, LimitsOptions, ReconcileOptions, RetentionOptions
+from receiver.settings.tables import (
+    AlertsOptions,
+    ApiOptions,
+    FetchOptions,
+    LimitsOptions,
+    ReconcileOptions,
+    RetentionOptions,
+)
 from receiver.settings.texts import is_plain_beyond_loopback
 from receiver.sinks.registry import OPTIONS
 
 TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "fetch": FetchOptions,
     "limits": LimitsOptions,
+    "api": ApiOptions,
     "retention": RetentionOptions,
     "reconcile": ReconcileOptions,
     "alerts": AlertsOptions,

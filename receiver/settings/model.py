@@ -9,7 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from receiver.core.signature import Secret
 from receiver.errors import SettingsError
-from receiver.settings.tables import AlertsOptions, FetchOptions, LimitsOptions, ReconcileOptions, RetentionOptions
+from receiver.settings.tables import (
+    AlertsOptions,
+    ApiOptions,
+    FetchOptions,
+    LimitsOptions,
+    ReconcileOptions,
+    RetentionOptions,
+)
 from receiver.settings.texts import LogFormat, LogLevel, database_shown
 from receiver.settings.tokens import Token
 from receiver.sinks.base import SinkOptions
@@ -49,6 +56,7 @@ class Settings(BaseModel):
     sinks: tuple[SinkOptions, ...] = Field(default=(), repr=False, exclude=True)
     fetch: FetchOptions = FetchOptions()
     limits: LimitsOptions = LimitsOptions()
+    api: ApiOptions = ApiOptions()
     retention: RetentionOptions = RetentionOptions()
     reconcile: ReconcileOptions = ReconcileOptions()
     alerts: AlertsOptions = AlertsOptions()

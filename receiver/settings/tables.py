@@ -1,9 +1,12 @@
 """The tables of `receiver.toml` other than the sinks: closed, so that a word that is wrong is told and not passed over."""
 
 from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from receiver.settings.texts import base_address
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -53,6 +56,27 @@ class LimitsOptions(Table):
         if self.body_bytes > self.queue_bytes:
             raise ValueError("body_bytes must not be more than queue_bytes, or the longest body could never be stored")
         return self
+
+
+def _origin(text: str) -> str:
+    """As browsers write it: scheme, host and port, in lower case."""
+    if text == "*":
+        return text
+    address = base_address(text)
+    if address != text or urlsplit(text).path or text != text.lower():
+        raise ValueError(
+            "is not an origin; give one such as https://host.example, in lower case and without a path, or *"
+        )
+    return text
+
+
+class ApiOptions(Table):
+    """`[api]`: how the read API answers."""
+
+    cors_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
+        default=(),
+        description="Origins whose scripts may read answers in a browser, such as https://host.example; * is any.",
+    )
 
 
 class RetentionOptions(Table):

@@ -13,10 +13,13 @@ from receiver.errors import FieldProblem, Invalid, NotFound
 from receiver.store import reading
 from receiver.store.database import Database
 from receiver.web.answers import json_answer
+from receiver.web.caching import IF_NONE_MATCH, PUBLIC, TAG, UNCHANGED, kept_answer
 from receiver.web.examples import ITEM, VERDICT
 from receiver.web.operations import Answer, Operation
 from receiver.web.parameters import EMBED, EVALUATION_ID, LIST_PARAMETERS, cursor_for, read_list_query
 from receiver.web.shapes import ShownVerdict, VerdictPage
+
+SCHEMA_JSON = "application/schema+json"
 
 
 class Api:
@@ -39,14 +42,21 @@ class Api:
             Operation(
                 "show_verdict", "GET", "/v1/verdicts/{evaluation_id}", self.show_verdict, "One verdict, whole",
                 right="read",
-                parameters=(EVALUATION_ID, EMBED),
-                answers=(Answer(200, "The newest result of this evaluation.", ShownVerdict, VERDICT),),
+                parameters=(EVALUATION_ID, EMBED, IF_NONE_MATCH),
+                answers=(
+                    Answer(200, "The newest result of this evaluation.", ShownVerdict, VERDICT, headers=TAG),
+                    UNCHANGED,
+                ),
                 errors=(NotFound,),
             ),
             Operation(
                 "verdict_schema", "GET", "/schemas/verdict.v1.json", self.verdict_schema,
                 "The JSON Schema of a verdict",
-                answers=(Answer(200, "JSON Schema.", {"type": "object"}, media="application/schema+json"),),
+                parameters=(IF_NONE_MATCH,),
+                answers=(
+                    Answer(200, "JSON Schema.", {"type": "object"}, media=SCHEMA_JSON, headers=TAG),
+                    UNCHANGED,
+                ),
             ),
         )  # fmt: skip
 
@@ -69,11 +79,11 @@ class Api:
         if embeds:
             there = await self._database.read(reading.embeds, evaluation_id)
             content |= {name: there[name] for name in embeds}
-        return json_answer(content)
+        return kept_answer(request, orjson.dumps(content))
 
-    async def verdict_schema(self, _request: Request) -> Response:
+    async def verdict_schema(self, request: Request) -> Response:
         """`GET /schemas/verdict.v1.json`: open to all."""
-        return Response(self._schema, media_type="application/schema+json")
+        return kept_answer(request, self._schema, media=SCHEMA_JSON, cache_control=PUBLIC)
 
 
 def _id(request: Request) -> UUID:

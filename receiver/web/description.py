@@ -7,8 +7,9 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from receiver.web.caching import IF_NONE_MATCH, PUBLIC, TAG, UNCHANGED, kept_answer
 from receiver.web.openapi import document
-from receiver.web.operations import JSON, Answer, Operation
+from receiver.web.operations import Answer, Operation
 
 
 class Description:
@@ -22,7 +23,8 @@ class Description:
             Operation(
                 "openapi", "GET", "/openapi.json", self.openapi, "This document",
                 tag="service",
-                answers=(Answer(200, "OpenAPI 3.1.", {"type": "object"}),),
+                parameters=(IF_NONE_MATCH,),
+                answers=(Answer(200, "OpenAPI 3.1.", {"type": "object"}, headers=TAG), UNCHANGED),
             ),
         )  # fmt: skip
 
@@ -30,6 +32,6 @@ class Description:
     def _document(self) -> bytes:
         return orjson.dumps(document(self.table), option=orjson.OPT_INDENT_2)
 
-    async def openapi(self, _request: Request) -> Response:
+    async def openapi(self, request: Request) -> Response:
         """`GET /openapi.json`: open to all."""
-        return Response(self._document, media_type=JSON)
+        return kept_answer(request, self._document, cache_control=PUBLIC)

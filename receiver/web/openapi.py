@@ -133,7 +133,8 @@ def _answers(operation: Operation, refs: Mapping[Any, Any]) -> dict[str, Any]:
     by_status: dict[str, Any] = {}
     for answer in operation.answers:
         told = by_status.setdefault(str(answer.status), {"description": answer.description})
-        told.setdefault("content", {}).update(_content(answer, refs))
+        if answer.shape is not None:
+            told.setdefault("content", {}).update(_content(answer.shape, answer, refs))
         if answer.headers:
             told["headers"] = _headers(answer.headers)
     for error in operation.all_errors:
@@ -142,10 +143,8 @@ def _answers(operation: Operation, refs: Mapping[Any, Any]) -> dict[str, Any]:
     return dict(sorted(by_status.items()))
 
 
-def _content(answer: Answer, refs: Mapping[Any, Any]) -> dict[str, Any]:
-    if answer.shape is None:
-        return {}
-    return {answer.media: {"schema": _schema(answer.shape, refs)} | _example(answer.example)}
+def _content(shape: Shape, answer: Answer, refs: Mapping[Any, Any]) -> dict[str, Any]:
+    return {answer.media: {"schema": _schema(shape, refs)} | _example(answer.example)}
 
 
 def _schema(shape: Shape, refs: Mapping[Any, Any], mode: Mode = "serialization") -> Any:

@@ -134,7 +134,10 @@ def _guarded(handler: Handler, right: Right | None, access: Access) -> Handler:
             request.state.caller = access.require(request, right)
         response = await handler(request)
         if request.method == "HEAD" and isinstance(response, StreamingResponse):
-            return Response(status_code=response.status_code, headers=dict(response.headers))  # nothing begins to flow
+            response = Response(
+                status_code=response.status_code, headers=dict(response.headers)
+            )  # nothing begins to flow
+            del response.headers["Content-Length"]
         return response
 
     return answered

@@ -50,8 +50,8 @@ EVALUATION_ID = Parameter(
     "evaluation_id", "The evaluation's id.", {"type": "string", "format": "uuid"}, "path", example=EVALUATION
 )
 EMBED = Parameter(
-    "embed", "What Runflow embedded, several with commas between.",
-    {"type": "array", "items": {"type": "string", "enum": list(EMBEDDED)}}, explode=False,
+    "embed", "What Runflow embedded, several with commas between; an empty one is passed over.",
+    {"type": "array", "items": {"type": "string", "enum": [*EMBEDDED, ""]}}, explode=False,
 )  # fmt: skip
 _PAGING = tuple(each.name for each in _PAGING_PARAMETERS)
 

@@ -94,8 +94,11 @@ def test_tables(load: Load) -> None:
     ("toml", "expected"),
     [
         ("fetcher = 1", "fetcher: is not a table here; did you mean fetch?"),
-        ("[what]", "what: is not a table here; there are sinks, fetch, limits, retention, reconcile, alerts"),
-        ('"a\\nb" = 1', '"a\\nb": is not a table here; there are sinks, fetch, limits, retention, reconcile, alerts'),
+        ("[what]", "what: is not a table here; there are sinks, fetch, limits, api, retention, reconcile, alerts"),
+        (
+            '"a\\nb" = 1',
+            '"a\\nb": is not a table here; there are sinks, fetch, limits, api, retention, reconcile, alerts',
+        ),
         ("fetch = 1", "fetch: must be a table"),
         ("[[fetch]]", "fetch: must be a table"),
         ("[fetch]\nconcurency = 1", "fetch.concurency: is not a key here; did you mean concurrency?"),

@@ -72,9 +72,10 @@ class Wire:
             status_line, *lines = head.strip().split("\r\n")
             pairs = [line.partition(": ") for line in lines]
             headers = [(name.lower(), value) for name, _, value in pairs]
-            length = int(dict(headers)["content-length"])
-            body = b"" if to == "HEAD" else await self._reader.readexactly(length)
-        return Answer(int(status_line.split(" ")[1]), headers, body)
+            status = int(status_line.split(" ")[1])
+            has_body = to != "HEAD" and status not in (204, 304)
+            body = await self._reader.readexactly(int(dict(headers)["content-length"])) if has_body else b""
+        return Answer(status, headers, body)
 
     async def ask(self, data: bytes, *, to: str = "GET") -> Answer:
         """Sends a request and returns the answer."""
