@@ -71,6 +71,7 @@ def sink_plan(options: SinkOptions, settings: Settings) -> SinkPlan:
         rate=options.rate,
         dead_after=timedelta(hours=options.dead_after),
         gathering=options.gathering,
+        threads=options.threads,
     )
 
 

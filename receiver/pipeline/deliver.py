@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain
 
 import structlog
@@ -11,6 +12,7 @@ from aiolimiter import AsyncLimiter
 
 from receiver.core.envelope import Message
 from receiver.core.retry import backoff
+from receiver.errors import StoreUnavailable
 from receiver.pipeline.ahead import KEPT_SECONDS, MOST_AHEAD, Ahead
 from receiver.pipeline.batcher import Batcher
 from receiver.pipeline.burst import Burst
@@ -18,6 +20,7 @@ from receiver.pipeline.pace import Allowance, allowed, chance, permitted
 from receiver.pipeline.pause import Pause
 from receiver.pipeline.station import Bells
 from receiver.pipeline.tasks import Patience, Tasks
+from receiver.pipeline.threads import Threads
 from receiver.sinks.base import Again, Done, Down, Gathering, Never, Outcome, Sink
 from receiver.store import lanes, outbox
 from receiver.store.attempts import Failure
@@ -45,7 +48,8 @@ log = structlog.get_logger()
 class SinkPlan:
     """A sink and how it is to be used: `timeout` in seconds, `rate` in messages a second over all processes.
 
-    Where it gathers, what is sent together counts as one message.
+    Where it gathers, what is sent together counts as one message. `threads`: for how long later messages about the same follow
+    the first.
     """
 
     name: str
@@ -55,6 +59,7 @@ class SinkPlan:
     rate: float | None
     dead_after: timedelta
     gathering: Gathering | None = None
+    threads: timedelta | None = None
 
 
 class SinkLane:
@@ -68,6 +73,7 @@ class SinkLane:
         self._lane = lanes.sink_lane(plan.name)
         self._lease = timedelta(seconds=plan.timeout + 2 * MARGIN)
         self._limiter = None if plan.rate is None else _limiter(plan.rate)
+        self._threads = None if plan.threads is None else Threads(database, plan.name, plan.threads)
         self._burst = None if plan.gathering is None else Burst(plan.gathering, plan.sink.batch)
         self._holder = None if plan.rate is None and self._burst is None else process
         self._ahead = Ahead(
@@ -176,13 +182,22 @@ class SinkLane:
 
     async def _send(self, claimed: Sequence[Claimed], *, probing: bool) -> None:
         settled: list[Settled] | None = None
+        messages = [Message(each.document, self._source, each.replay_id or None) for each in claimed]
         try:
             with self._ahead.slot():
-                outcomes = await self._outcomes(claimed)
-            settled = self._settled(claimed, outcomes)
+                if self._threads is not None:
+                    await self._threads.find(messages)
+                outcomes = await self._outcomes(messages)
+                settled = self._settled(claimed, outcomes)
+                if self._threads is not None:  # before the next is sent, which may follow one of these
+                    await self._patience.wait_for(partial(self._threads.note, messages, outcomes))
             # The pause first: what is settled may be claimed again at once.
             await self._heed(outcomes, probing=probing)
             await self._settle.put(settled)
+        except StoreUnavailable:
+            if settled is not None:
+                raise
+            self._give_back(claimed)  # nothing was sent yet
         except asyncio.CancelledError:
             self._cut_off += settled or self._given_back(claimed)  # what is written back twice is fenced
             raise
@@ -201,8 +216,7 @@ class SinkLane:
         elif probing:
             await self._pause.end()
 
-    async def _outcomes(self, claimed: Sequence[Claimed]) -> Sequence[Outcome]:
-        messages = [Message(each.document, self._source, each.replay_id or None) for each in claimed]
+    async def _outcomes(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         try:
             async with asyncio.timeout(self._plan.timeout + MARGIN):
                 outcomes = await self._plan.sink.send(messages)
@@ -222,7 +236,7 @@ class SinkLane:
 
     def _settled_one(self, claimed: Claimed, outcome: Outcome, now: datetime) -> Settled:
         match outcome:
-            case Done(remote_id):
+            case Done(remote_id, _):
                 return Settled(claimed.id, claimed.claim, "delivered", ended_at=now, remote_id=remote_id)
             case Never(reason):
                 return self._dead(claimed, reason, now)

@@ -12,6 +12,7 @@ from receiver.settings.model import Settings
 from receiver.settings.names import NAMES, Name
 from receiver.settings.problems import Problems, Wrong, path_of, unknown, validate
 from receiver.settings.sinks import read_sinks, sink_names
+from receiver.settings.slack import Slack, slack_remarks
 from receiver.settings.tables import (
     AlertsOptions,
     ApiOptions,
@@ -54,7 +55,9 @@ def load_settings(environ: Mapping[str, str], *, directory: Path, with_file: boo
         problems.add(document.place + path_of(location), what)
     fields |= _read_tables(document, problems)
     check_tables(document, problems)
-    fields["sinks"] = read_sinks(document, shortcut, OPTIONS, problems)
+    can_rate = {"slack_signing_secret", "api_key"} <= given
+    slack = Slack(shortcut, fields.get("slack_bot_token"), can_rate=can_rate)
+    fields["sinks"] = read_sinks(document, slack, OPTIONS, problems)
     _check_alerts(document, fields, sink_names(document, shortcut), problems)
     problems.raise_if_any()
     settings = Settings(**fields)
@@ -125,6 +128,7 @@ def _remarks(settings: Settings, given: set[str], document: Document) -> Iterato
     for table in _LATER:
         if table in document.content:
             yield f"{document.place}{table}: {_NO_EFFECT}"
+    yield from slack_remarks(settings.sinks, settings.slack_bot_token, settings.slack_signing_secret, settings.api_key)
     if settings.database_pooler and settings.database_kind == "sqlite":
         yield "DATABASE_POOLER: has no effect on SQLite"
     if is_plain_beyond_loopback(settings.api_url):

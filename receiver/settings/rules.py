@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from pydantic import TypeAdapter
+from pydantic import SecretStr, TypeAdapter
 
 from receiver.core.matching import Filter
 from receiver.core.routing import Route
@@ -13,7 +13,8 @@ from receiver.settings.environment import Environment
 from receiver.settings.load import check_tables, read_name
 from receiver.settings.names import NAMES
 from receiver.settings.problems import Problems, Wrong, path_of
-from receiver.settings.sinks import SHORTCUT, SLACK, SLACK_MATCH, read_sink, sink_tables
+from receiver.settings.sinks import SHORTCUT, SLACK_MATCH, read_sink, sink_tables
+from receiver.settings.slack import SLACK, Slack
 from receiver.sinks.base import SinkOptions
 from receiver.sinks.registry import OPTIONS
 
@@ -88,10 +89,14 @@ def _absent(document: Document, problems: Problems, remarks: Problems) -> dict[i
     return absent
 
 
+_NO_BOT = Slack(token=SecretStr("xoxb-not-needed"))
+"""A rule needs no token."""
+
+
 def _read_rule(table: Any, index: int, place: str, absent: set[str], problems: Problems) -> Route | None:
     found = Problems()
     there = {key: value for key, value in table.items() if key not in absent} if absent else table
-    sink = read_sink(there, index, place, OPTIONS, found)
+    sink = read_sink(_NO_BOT.completed(there), index, place, OPTIONS, found)
     # What is missing is known, and options that go together cannot be looked at.
     here = place + path_of(("sinks", index))
     for setting, what in found.but({here, *(f"{here}.{option}" for option in absent)} if absent else ()):

@@ -7,21 +7,21 @@ from pydantic import SecretStr
 
 from receiver.settings.document import Document
 from receiver.settings.problems import Problems, path_of, unknown, validate
+from receiver.settings.slack import SLACK, Slack
 from receiver.sinks.base import SinkOptions
 
 OptionsByType = Mapping[str, type[SinkOptions]]
 
 SHORTCUT: Final = "SLACK_WEBHOOK_URL"
-SLACK: Final = "slack"
 SLACK_MATCH: Final = [{"overall_passed": ["false"]}, {"status": "failed"}]
 
 
-def read_sinks(
-    document: Document, shortcut: SecretStr | None, options: OptionsByType, problems: Problems
-) -> tuple[SinkOptions, ...]:
+def read_sinks(document: Document, slack: Slack, options: OptionsByType, problems: Problems) -> tuple[SinkOptions, ...]:
     """All sinks that are as they should be; whatever is not becomes a problem."""
+    shortcut = slack.shortcut
     tables = sink_tables(document, problems, with_shortcut=shortcut is not None)
-    read = [read_sink(table, index, document.place, options, problems) for index, table in enumerate(tables)]
+    given = [slack.completed(table) for table in tables]
+    read = [read_sink(table, index, document.place, options, problems) for index, table in enumerate(given)]
     if shortcut is not None:
         read.append(_read_shortcut(shortcut, options, problems))
     return tuple(sink for sink in read if sink)

@@ -39,6 +39,7 @@ class Answer(NamedTuple):
     status: int
     after: float | None
     body: bytes
+    headers: Mapping[str, str] = {}
 
 
 def web_address(address: SecretStr) -> SecretStr:
@@ -68,7 +69,7 @@ def _is_web_address(text: str) -> bool:
 
 def judge(answer: Answer) -> Again | Never | Down:
     """What a status other than 2xx means for the message, and for the sink."""
-    status, after, _ = answer
+    status, after = answer.status, answer.after
     if status in _PAUSES:
         return Down(f"answered {status}: {_PAUSES[status]}", after)
     if 300 <= status < 400:
@@ -79,12 +80,23 @@ def judge(answer: Answer) -> Again | Never | Down:
 
 
 class Poster:
-    """Posts to one address. An attempt takes `timeout` seconds at most, of which `patience` to wait for the answer's body."""
+    """Posts to one address, and below it. An attempt takes `timeout` seconds at most, of which `patience` to wait for the
+    answer's body, of which it reads `body_bytes`.
+    """
 
-    def __init__(self, address: SecretStr, *, timeout: float, connections: int, patience: float) -> None:
+    def __init__(
+        self,
+        address: SecretStr,
+        *,
+        timeout: float,
+        connections: int,
+        patience: float,
+        body_bytes: int = BODY_BYTES,
+    ) -> None:
         self._url = URL(address.get_secret_value())
         self._timeout = timeout
         self._patience = patience
+        self._body_bytes = body_bytes
         self._client = open_client(timeout=timeout, connections=connections)
 
     @property
@@ -96,9 +108,12 @@ class Poster:
         """When an attempt that starts now must be over, in the event loop's time."""
         return asyncio.get_running_loop().time() + self._timeout
 
-    async def post(self, content: bytes, headers: Mapping[str, str], deadline: float) -> Answer | Again | Down:
-        """An answer of whatever status, or why there is none."""
-        request = self._client.build_request("POST", self._url, content=content, headers={**HEADERS, **headers})
+    async def post(
+        self, content: bytes, headers: Mapping[str, str], deadline: float, *, path: str = ""
+    ) -> Answer | Again | Down:
+        """An answer of whatever status, or why there is none. `path` is what follows the address after a slash."""
+        url = URL(f"{self._url}/{path}") if path else self._url
+        request = self._client.build_request("POST", url, content=content, headers={**HEADERS, **headers})
         try:
             async with asyncio.timeout_at(deadline):
                 response = await self._client.send(request, stream=True)
@@ -109,7 +124,7 @@ class Poster:
         try:
             after = retry_after(response.headers.get("retry-after"), LONGEST_WAIT)
             body = await self._beginning(response, deadline)
-            return Answer(response.status_code, after.total_seconds() if after else None, body)
+            return Answer(response.status_code, after.total_seconds() if after else None, body, response.headers)
         finally:
             await response.aclose()
 
@@ -122,9 +137,9 @@ class Poster:
             async with asyncio.timeout_at(patience), aclosing(raw) as chunks:
                 async for chunk in chunks:
                     body += chunk
-                    if len(body) >= BODY_BYTES:
+                    if len(body) >= self._body_bytes:
                         break
-        return bytes(body[:BODY_BYTES])
+        return bytes(body[: self._body_bytes])
 
     async def reach(self) -> None:
         """Connects, with TLS where the address says so, and sends nothing. Raises `SinkError` with the reason."""

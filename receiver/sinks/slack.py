@@ -1,28 +1,59 @@
-"""`slack`: a readable message for each verdict, and one for all that follow closely, by an incoming webhook.
+"""`slack`: a readable message for each verdict, and one for all that follow closely.
 
-Each is a post by `slack_webhook`, of what `slack_blocks` and `slack_digest` write.
+It goes by an incoming webhook (`slack_webhook`) or as a bot (`slack_bot`, which speaks by `slack_api`); what it says is
+written by `slack_blocks`, `slack_digest` and `slack_buttons`.
 """
 
-from collections.abc import Sequence
+import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from receiver.core.envelope import Message
-from receiver.sinks.base import Gathering, Never, Outcome, SinkOptions
+from receiver.sinks.base import Gathering, Sink, SinkOptions
 from receiver.sinks.posting import safe_address
 
-MOST_IN_A_DIGEST = 500
+_CHANNEL = re.compile(r"[CGD][A-Z0-9]{7,20}")
+_TOKEN = re.compile(r"xox[a-z]([.-][!-~]+)+")
+
+
+def _channel(channel: str) -> str:
+    if not _CHANNEL.fullmatch(channel):
+        raise ValueError("must be a channel's id, such as C0123456789: it stands at the end of the channel's details")
+    return channel
+
+
+def _token(token: SecretStr) -> SecretStr:
+    if not _TOKEN.fullmatch(token.get_secret_value()):
+        raise ValueError("must be a bot's token, which begins with xoxb-")
+    return token
 
 
 class SlackOptions(SinkOptions):
-    """Which incoming webhook. Slack takes about one message a second for each."""
+    """Which incoming webhook, or which channel for the bot. Slack takes about one message a second for each."""
 
     type: Literal["slack"] = "slack"
-    url: Annotated[SecretStr, AfterValidator(safe_address)] = Field(
-        description="The incoming webhook's address, a password. It is never shown."
+    url: Annotated[SecretStr, AfterValidator(safe_address)] | None = Field(
+        default=None, description="The incoming webhook's address, a password. It is never shown."
     )
+    channel: Annotated[str, AfterValidator(_channel)] | None = Field(
+        default=None, description="In place of `url`: the id of the channel that the bot writes to."
+    )
+    token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
+        default=None, description="The bot's token; `SLACK_BOT_TOKEN` if not given. It is never shown."
+    )
+    buttons: bool = Field(
+        default=False,
+        description="Whether the bot's messages have buttons to rate with. On by itself where `SLACK_SIGNING_SECRET` and"
+        " `RUNFLOW_API_KEY` are given.",
+    )
+    thread_for: float = Field(
+        default=168,
+        ge=0,
+        le=24 * 365,
+        description="Hours for which later messages of the bot's about the same `client_ref` go into one thread.",
+    )
+    api_url: str = Field(default="https://slack.com/api", description="Slack's Web API.")
     digest: bool = Field(default=True, description="Whether verdicts that follow closely become one message.")
     digest_after: int = Field(
         default=1, ge=1, le=100, description="So many messages within `digest_within` go by themselves."
@@ -43,6 +74,22 @@ class SlackOptions(SinkOptions):
             raise ValueError("digest_longest must not be less than digest_gather")
         return self
 
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.url is None) == (self.channel is None):
+            raise ValueError("needs either url, of an incoming webhook, or channel, for a bot")
+        if self.channel is None and (self.token is not None or self.buttons):
+            raise ValueError("token and buttons are for a bot, which needs channel in place of url")
+        if self.channel is not None and self.token is None:
+            raise ValueError("channel needs the bot's token: set SLACK_BOT_TOKEN, or token")
+        safe_address(SecretStr(self.api_url))
+        return self
+
+    @property
+    def threads(self) -> timedelta | None:
+        """A webhook tells nothing by which a message could be followed."""
+        return timedelta(hours=self.thread_for) if self.channel is not None and self.thread_for else None
+
     @property
     def gathering(self) -> Gathering | None:
         """As the options of digests say."""
@@ -51,69 +98,8 @@ class SlackOptions(SinkOptions):
         seconds = (self.digest_within, self.digest_gather, self.digest_longest)
         return Gathering(self.digest_after, *(timedelta(seconds=each) for each in seconds))
 
-    def open(self, public_url: str | None, /) -> "SlackSink":
+    def open(self, public_url: str | None, /) -> Sink:
         """The sink; with `public_url`, each message links to the whole verdict there."""
-        from receiver.sinks.slack_webhook import Webhook
+        from receiver.sinks.slack_sink import SlackSink
 
-        return SlackSink(Webhook(self.url, timeout=self.timeout, connections=self.concurrency), self, public_url)
-
-
-class Way(Protocol):
-    """How a message gets into a channel."""
-
-    def deadline(self) -> float:
-        """When an attempt that starts now must be over, in the event loop's time."""
-        ...
-
-    async def post(self, content: dict[str, Any], deadline: float) -> Outcome: ...
-
-    async def check(self) -> str: ...
-
-    async def close(self) -> None: ...
-
-
-class SlackSink:
-    """One message by itself, several as a digest, whose outcome is that of each. Slack cannot drop repeats."""
-
-    def __init__(self, way: Way, options: SlackOptions, public_url: str | None) -> None:
-        from receiver.sinks import slack_blocks, slack_digest
-
-        self._blocks = slack_blocks
-        self._digests = slack_digest
-        self._way = way
-        self._public_url = public_url
-        self.batch = MOST_IN_A_DIGEST if options.digest else 1
-
-    async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:
-        """One post, or another one where Slack refuses the first as it is."""
-        if self.batch == 1 or len(messages) == 1:
-            return [await self._one(message) for message in messages]
-        outcome = await self._digest(messages)
-        return [outcome] * len(messages)
-
-    async def _one(self, message: Message) -> Outcome:
-        deadline = self._way.deadline()
-        content = self._blocks.payload(message.verdict, public_url=self._public_url)
-        outcome = await self._way.post(content, deadline)
-        if isinstance(outcome, Never) and self._blocks.has_image(content):
-            # An image that Slack cannot fetch spoils the whole message (slackapi/python-slack-sdk#1782); signed
-            # addresses expire.
-            content = self._blocks.payload(message.verdict, public_url=self._public_url, with_image=False)
-            outcome = await self._way.post(content, deadline)
-        return outcome
-
-    async def _digest(self, messages: Sequence[Message]) -> Outcome:
-        deadline = self._way.deadline()
-        verdicts = [message.verdict for message in messages]
-        outcome = await self._way.post(self._digests.digest(verdicts, public_url=self._public_url), deadline)
-        if isinstance(outcome, Never):  # whatever it is about one of them, the others are not to be dead letters for it
-            outcome = await self._way.post(self._digests.bare(verdicts), deadline)
-        return outcome
-
-    async def check(self) -> str:
-        """Has no effect: whatever is posted appears in the channel."""
-        return await self._way.check()
-
-    async def close(self) -> None:
-        """Closes the connections."""
-        await self._way.close()
+        return SlackSink(self, public_url)

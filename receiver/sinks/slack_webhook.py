@@ -41,7 +41,7 @@ class Webhook:
         self._poster = Poster(url, timeout=timeout, connections=connections, patience=timeout)
         self.deadline = self._poster.deadline
 
-    async def post(self, content: dict[str, Any], deadline: float) -> Outcome:
+    async def post(self, content: dict[str, Any], deadline: float, _follows: str | None = None) -> Outcome:
         """What became of it."""
         body = json.dumps(content).encode()
         answer = await self._poster.post(body, {"content-type": "application/json; charset=utf-8"}, deadline)

@@ -9,6 +9,7 @@ fetches       the fetch lane's work          deliveries   the outbox
 attempts      tries that failed, and trees that were fetched again: what the rows above do not tell, for the timeline
 lanes         what all processes must agree on: a paused lane, who drains a paced sink
 processes     who is alive
+threads       where a sink keeps together what is about the same   ratings   what people say of an evaluation, on its way
 """
 
 from datetime import datetime
@@ -24,6 +25,7 @@ from receiver.store.types import EvaluationId, Moment
 WAITING = text("waiting")
 CLAIMABLE = text("state IN ('pending', 'leased')")
 DEAD = text("state = 'dead'")
+DUE = text("due_at IS NOT NULL")
 
 _SERIAL = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -302,6 +304,43 @@ class Lane(SQLModel, table=True):
     held_until: datetime | None = _moment()
 
 
+class Thread(SQLModel, table=True):
+    """Where a sink keeps what is about one subject: `thread` is its own word for that."""
+
+    __tablename__ = "threads"
+    __table_args__ = (Index("threads_by_age", "sink", "begun_at"),)
+
+    sink: str = _text(primary_key=True)
+    subject: str = _text(primary_key=True)
+    thread: str = _text()
+    begun_at: datetime = _moment()
+
+
+class RatingRow(SQLModel, table=True):
+    """A person's thumb for an evaluation, the newest. `is_positive` is null where it was taken back.
+
+    While `due_at` is not null Runflow is still to be told of it; `state` is `due`, `told` or `refused`. `claim` is the fencing
+    token. `place` is the message that was clicked, in the words of the sink that sent it.
+    """
+
+    __tablename__ = "ratings"
+    __table_args__ = (Index("ratings_due", "due_at", sqlite_where=DUE, postgresql_where=DUE),)
+
+    evaluation_id: UUID = _id(primary_key=True)
+    person: str = _text(primary_key=True)
+    is_positive: bool | None
+    clicked_at: datetime = _moment()
+    sink: str = _text()
+    place: str = _text()
+    revision: int
+    state: str = _text()
+    due_at: datetime | None = _moment()
+    started_at: datetime = _moment()
+    claim: int = Field(default=0)
+    attempts: int = Field(default=0)
+    last_error: str | None = _text()
+
+
 class Process(SQLModel, table=True):
     """A process that runs the pipeline. Gone when it was not seen for a while."""
 
@@ -333,5 +372,7 @@ deliveries = _table(Delivery)
 attempts = _table(Attempt)
 lanes = _table(Lane)
 processes = _table(Process)
+threads = _table(Thread)
+ratings = _table(RatingRow)
 
 metadata = SQLModel.metadata

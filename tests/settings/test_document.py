@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from receiver.core.matching import Filter
 from receiver.settings import Settings
@@ -166,7 +167,7 @@ def test_slack_shortcut(load: Load) -> None:
     _, sink = settings.sinks
     assert isinstance(sink, SlackOptions)
     assert sink.name == "slack"
-    assert sink.url.get_secret_value() == SLACK
+    assert sink.url == SecretStr(SLACK)
     assert sink.match == (Filter(overall_passed=("false",)), Filter(status=("failed",)))
 
 

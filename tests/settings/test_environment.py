@@ -316,11 +316,13 @@ def test_warnings(load: Load) -> None:
         "[alerts]\n[reconcile]\n[retention]\n",
     )
     named = [
-        *("RUNFLOW_USER_TOKEN", "SLACK_BOT_TOKEN", "SLACK_SIGNING_SECRET", "RECEIVER_METRICS_PORT"),
+        *("RUNFLOW_USER_TOKEN", "RECEIVER_METRICS_PORT"),
         *(
             "receiver.toml: retention",
             "receiver.toml: reconcile",
             "receiver.toml: alerts",
+            "SLACK_BOT_TOKEN",
+            "SLACK_SIGNING_SECRET",
             "DATABASE_POOLER",
             "RUNFLOW_API_URL",
         ),

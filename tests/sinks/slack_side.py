@@ -318,8 +318,8 @@ class SlackServer(WebServer):
 
 
 def _given(request: Request) -> dict[str, Any]:
-    """The arguments: methods that only read take no JSON."""
+    """The arguments: methods that read take no JSON."""
     if request.headers.get("content-type", "").startswith("application/json"):
         given: dict[str, Any] = json.loads(request.body)
-        return given
+        return given if "/chat." in request.target else {}
     return {name: values[0] for name, values in parse_qs(request.body.decode()).items()}

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from receiver.core.verdict import GateFailure, Issue, Judge, Verdict
 from receiver.sinks.base import Done, Never
-from receiver.sinks.slack import MOST_IN_A_DIGEST, SlackOptions
+from receiver.sinks.slack import SlackOptions
 from receiver.sinks.slack_digest import bare, digest
+from receiver.sinks.slack_sink import MOST_IN_A_DIGEST
 from tests.sinks.any_verdict import VERDICTS
 from tests.sinks.messages import RECEIVED, failed_verdict, full_verdict, message
 from tests.sinks.servers import LONG

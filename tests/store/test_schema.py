@@ -28,7 +28,7 @@ def test_versions() -> None:
     """What the names of the steps' files say is what Alembic finds in them."""
     steps = ScriptDirectory(str(Path(schema.__file__).parent / "migrations"))
     assert schema.versions() == [step.revision for step in steps.walk_revisions()][::-1]
-    assert schema.versions()[-1] == steps.get_current_head() == NEWEST
+    assert steps.get_current_head() == NEWEST
 
 
 async def test_from_empty_and_again(empty_place: str) -> None:
