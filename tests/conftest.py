@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from tests.sinks.amqp_side import RabbitServer
     from tests.sinks.nats_side import NatsServer
+    from tests.sinks.sqs_side import SqsServer
 
 SAMPLES = Path(__file__).parent / "samples"
 SERVICES = {
@@ -124,6 +125,16 @@ async def rabbit(tmp_path_factory: pytest.TempPathFactory) -> "AsyncIterator[Rab
         yield server
     finally:
         server.end()
+
+
+@pytest.fixture(scope="session")
+def sqs_server() -> "Iterator[SqsServer]":
+    """An SQS, on which each test has queues of its own."""
+    from tests.sinks.sqs_side import SqsServer
+
+    server = SqsServer()
+    yield server
+    server.end()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -3,7 +3,9 @@
 HOW is none, one or more of these, separated by commas:
 
 short-leases            what a dead process held comes back in a few seconds
+short-pauses            a sink that is down is tried again after a second at the latest
 no-sync                 SQLite as it must not be: a commit does not wait for the disk
+trust:FILE              also believes the authority in this file, as if it were one of those that browsers believe
 die:FUNCTION:before     kills itself when this function of the store has changed something, before the commit;
                         where PostgreSQL takes in a batch, while the statement is on its way
 die:FUNCTION:after      the same when the commit is done, before anything follows from it
@@ -12,6 +14,7 @@ die:FUNCTION:after      the same when the commit is done, before anything follow
 import asyncio
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -21,6 +24,7 @@ from typing import Any
 from sqlalchemy import event
 
 LEASE = timedelta(seconds=4)
+LONGEST_PAUSE = timedelta(seconds=1)
 MARGIN = 1.0
 ON_ITS_WAY = 0.0005
 """Seconds: enough to send a statement, and seldom enough to hear that it is committed."""
@@ -45,6 +49,13 @@ def short_leases() -> None:
     deliver.MARGIN = MARGIN
 
 
+def short_pauses() -> None:
+    """So that nobody waits for as long again as a destination was away."""
+    from receiver.pipeline import deliver
+
+    deliver.LONGEST_PAUSE = LONGEST_PAUSE
+
+
 def no_sync() -> None:
     """Every connection to SQLite is told not to wait for the disk."""
     from receiver.store import sqlite
@@ -57,6 +68,20 @@ def no_sync() -> None:
         return engine
 
     sqlite._engine = careless
+
+
+def trust(path: str) -> None:
+    """For servers of the tests."""
+    from receiver import httpclient
+
+    usual = httpclient.tls_context
+
+    def context() -> ssl.SSLContext:
+        made = usual()
+        made.load_verify_locations(path)
+        return made
+
+    httpclient.tls_context = context
 
 
 def die(name: str, moment: str) -> None:
@@ -113,7 +138,13 @@ def _die_after(function: Callable[..., Any], *, is_accept: bool) -> None:
         setattr(kind, name, dying(getattr(kind, name)))
 
 
-ALTERATIONS: Mapping[str, Callable[..., None]] = {"short-leases": short_leases, "no-sync": no_sync, "die": die}
+ALTERATIONS: Mapping[str, Callable[..., None]] = {
+    "short-leases": short_leases,
+    "short-pauses": short_pauses,
+    "no-sync": no_sync,
+    "trust": trust,
+    "die": die,
+}
 
 
 def main() -> None:

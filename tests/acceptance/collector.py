@@ -113,7 +113,7 @@ async def in_stream(url: str, stream: str) -> list[Arrival]:
     return [Arrival(fields["id"], json.loads(fields["event"])) for _, fields in entries]
 
 
-def check_arrived(callbacks: Iterable[Callback], arrivals: Iterable[Arrival]) -> int:
+def check_arrived(callbacks: Iterable[Callback], arrivals: Iterable[Arrival], where: str = "it") -> int:
     """Every callback's message came, nothing else did, and repeats are the same message. Returns how many were repeats."""
     came: dict[str, Arrival] = {}
     times: Counter[str] = Counter()
@@ -123,5 +123,6 @@ def check_arrived(callbacks: Iterable[Callback], arrivals: Iterable[Arrival]) ->
         assert arrival.id == arrival.envelope["id"]
         assert arrival.envelope["data"] == first.envelope["data"], "a repeat with another content"
     expected = {callback.message_id for callback in callbacks}
-    assert came.keys() == expected, f"missing: {expected - came.keys()}; unexpected: {came.keys() - expected}"
+    missing, unexpected = expected - came.keys(), came.keys() - expected
+    assert came.keys() == expected, f"{where}: missing: {missing}; unexpected: {unexpected}"
     return times.total() - len(times)

@@ -85,10 +85,17 @@ class Program:
         served = [record["message"] for record in self.look("uvicorn.error") if "server process" in record["message"]]
         return int(served[0].split("[")[1].rstrip("]")) if served else self.process.pid
 
+    def memory(self) -> float:
+        """The resident memory now, in MB."""
+        return self._status("VmRSS")
+
     def peak_memory(self) -> float:
         """The most resident memory so far, in MB."""
+        return self._status("VmHWM")
+
+    def _status(self, line: str) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+        return next(int(each.split()[1]) for each in status.splitlines() if each.startswith(line)) / 1024
 
     def kill(self) -> None:
         """SIGKILL, and waits until it is gone."""

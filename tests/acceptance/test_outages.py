@@ -1,50 +1,12 @@
-"""A destination or Runflow's API away, slow or refusing for a while: everything arrives in the end, without a hand."""
-
-from pathlib import Path
+"""Runflow's API away, slow or refusing for a while: everything arrives in the end, without a hand."""
 
 from receiver.offline import OfflineRunflow
 from receiver.offline.faults import Fault, RateLimited, Slow
 from tests.acceptance.books import LookInto, check_books, quiet
-from tests.acceptance.collector import Arrival, Collector, check_arrived, in_file, in_stream, sink
+from tests.acceptance.collector import Arrival, check_arrived, in_file, sink
 from tests.acceptance.load import Callback, Load
 from tests.acceptance.processes import API_KEY, SECRET, Install, Server, until
-from tests.sinks.servers import RedisServer, free_port
-
-BOTH = {"collector", "redis"}
-
-
-async def test_destinations_go_and_come_back(
-    install: Install, sqlite_address: str, look_into: LookInto, tmp_path: Path
-) -> None:
-    """What is due to an HTTP server and a Redis that were stopped arrives when they are back; no message is a dead letter."""
-    redis = RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always")
-    async with OfflineRunflow(secret=SECRET, api_key=API_KEY) as runflow, Collector() as collector:
-        try:
-            await redis.start()
-            place = install(
-                collector.sink() + sink("redis", "redis", url=redis.url, stream="verdicts"),
-                DATABASE_URL=sqlite_address,
-                RUNFLOW_API_URL=runflow.url,
-                RUNFLOW_API_KEY=API_KEY,
-            )
-            server = await place.serve(forked=True)
-            load = Load(server.address)
-            async with load.going_on(lambda: Callback(runflow), connections=2):
-                await until(lambda: len(collector.arrivals) > 10, "messages before the outage")
-                await collector.stop()
-                redis.kill()
-                await until(lambda: _sinks(server, "sink.paused") == BOTH, "a pause of both")
-                await load.taken(10)
-                await collector.start()
-                await redis.start()
-                await until(lambda: _sinks(server, "sink.resumed") == BOTH, "the end of both pauses")
-            database = look_into(sqlite_address)
-            await quiet(database)
-            check_arrived(load.acknowledged.values(), collector.arrivals)
-            check_arrived(load.acknowledged.values(), await in_stream(redis.url, "verdicts"))
-            await check_books(database, delivered=2 * len(load.acknowledged))
-        finally:
-            redis.kill()
+from tests.sinks.servers import free_port
 
 
 async def test_runflow_down_slow_limited_and_refusing(
@@ -109,10 +71,6 @@ async def test_a_key_that_is_refused_for_longer_than_the_hold(
         database = look_into(sqlite_address)
         await quiet(database)
         await check_books(database, delivered=2 * len(callbacks))
-
-
-def _sinks(server: Server, event: str) -> set[str]:
-    return {record["sink"] for record in server.look(event)}
 
 
 def _some(runflow: OfflineRunflow) -> list[Callback]:

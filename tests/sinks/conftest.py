@@ -30,14 +30,6 @@ def kafka() -> Iterator[KafkaCluster]:
     cluster.end()
 
 
-@pytest.fixture(scope="session")
-def sqs_server() -> Iterator[SqsServer]:
-    """An SQS, on which each test has queues of its own."""
-    server = SqsServer()
-    yield server
-    server.end()
-
-
 @pytest.fixture
 def sqs(sqs_server: SqsServer, aws: None) -> SqsServer:
     """The same, with credentials in the environment."""

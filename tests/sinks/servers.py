@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
@@ -12,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from signal import SIGKILL, SIGSTOP, SIGTERM, Signals
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -75,17 +75,20 @@ def answering(status: int = 200, body: bytes = b"ok", **headers: str) -> Behavio
 
 
 class TcpServer:
-    """Holds one conversation with each connection, on a free port of 127.0.0.1; ends them all when it ends."""
+    """Holds one conversation with each connection, on a port of 127.0.0.1, a free one if none is given; ends them all when it
+    ends."""
 
-    def __init__(self, converse: Callable[[Connection], Awaitable[None]], *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, converse: Callable[[Connection], Awaitable[None]], *, tls: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
         self.connections = 0
+        self.port = port
         self._converse = converse
         self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
-        self.port: int = self._server.sockets[0].getsockname()[1]
+        await self.listen()
         return self
 
     async def __aexit__(
@@ -96,6 +99,16 @@ class TcpServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
+
+    async def listen(self) -> None:
+        """Takes connections, at first and again."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def refuse(self) -> None:
+        """Breaks all connections, and takes no new ones."""
+        self._server.close()
+        self.drop()
 
     def drop(self) -> None:
         """Breaks all connections."""
@@ -201,18 +214,25 @@ class OwnServer:
         """What it is started with; None is ours."""
         return None
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """SIGSTOP makes it hang, SIGCONT go on."""
         assert self._process is not None
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
-            if number == signal.SIGSTOP:
+            if number == SIGSTOP:
                 os.waitpid(self._process.pid, os.WUNTRACED)  # until it has stopped
 
     def kill(self) -> None:
         """SIGKILL, and waits until it is dead."""
+        self._end(SIGKILL)
+
+    async def stop(self) -> None:
+        """SIGTERM, and waits until it has ended in good order."""
+        await asyncio.to_thread(self._end, SIGTERM)
+
+    def _end(self, number: Signals) -> None:
         if self._process is not None:
-            self.signal(signal.SIGKILL)
+            self.signal(number)
             self._process.wait()
             while _listens(self.port):  # what a script has started is no child of ours
                 time.sleep(0.01)
@@ -242,7 +262,7 @@ class RedisServer(OwnServer):
 async def first_line(port: int, sent: bytes = b"") -> bytes:
     """What is said there at once, or after that was sent; nothing where nobody is."""
     with suppress(OSError):
-        async with _connected(port) as connection:
+        async with connected(port) as connection:
             await connection.say(sent)
             return await connection.reader.readline()
     return b""
@@ -256,13 +276,14 @@ def _listens(port: int) -> bool:
 async def listens(port: int) -> bool:
     """Whether somebody is there."""
     with suppress(OSError):
-        async with _connected(port):
+        async with connected(port):
             return True
     return False
 
 
 @asynccontextmanager
-async def _connected(port: int) -> AsyncIterator[Connection]:
+async def connected(port: int) -> AsyncIterator[Connection]:
+    """A connection to this port of 127.0.0.1, which is broken at the end. Raises OSError if there is none."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         yield Connection(reader, writer)
@@ -270,62 +291,6 @@ async def _connected(port: int) -> AsyncIterator[Connection]:
         writer.transport.abort()
         with suppress(OSError):
             await writer.wait_closed()
-
-
-class Gap:
-    """A TCP proxy in front of a server, whose cable can be pulled: from then on it swallows, and tells neither side."""
-
-    def __init__(self, port: int) -> None:
-        self._behind = port
-        self._pulled = False
-        self._pulls = 0
-        self._server = TcpServer(self._relay)
-
-    async def __aenter__(self) -> Self:
-        await self._server.__aenter__()
-        self.port = self._server.port
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._server.__aexit__(kind, error, trace)
-
-    def pull(self) -> None:
-        """Cuts all connections that are and will be, without a word."""
-        self._pulled = True
-        self._pulls += 1
-
-    def drop(self) -> None:
-        """Breaks all connections, for both sides to notice."""
-        self._server.drop()
-
-    def mend(self) -> None:
-        """New connections go through; those of before stay dead, as at a firewall that has forgotten them."""
-        self._pulled = False
-
-    async def _relay(self, connection: Connection) -> None:
-        if self._pulled:
-            await connection.hang()
-            return
-        async with _connected(self._behind) as behind:
-            pulls = self._pulls
-            directions = [
-                asyncio.create_task(self._pump(connection.reader, behind.writer, pulls)),
-                asyncio.create_task(self._pump(behind.reader, connection.writer, pulls)),
-            ]
-            try:
-                await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in directions:
-                    task.cancel()
-                await asyncio.gather(*directions, return_exceptions=True)
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pulls: int) -> None:
-        while data := await reader.read(65536):
-            if pulls == self._pulls:
-                writer.write(data)
-                await writer.drain()
 
 
 def free_port() -> int:

@@ -48,7 +48,8 @@ class Queue:
             for each in messages:
                 attributes = {name: value["StringValue"] for name, value in each["MessageAttributes"].items()}
                 received.append(Received(each["Body"], attributes, each["Attributes"].get("MessageGroupId")))
-                self._client.delete_message(QueueUrl=self.url, ReceiptHandle=each["ReceiptHandle"])
+            entries = [{"Id": each["MessageId"], "ReceiptHandle": each["ReceiptHandle"]} for each in messages]
+            self._client.delete_message_batch(QueueUrl=self.url, Entries=entries)
         return received
 
     def _receive(self) -> Any:
@@ -83,11 +84,18 @@ class SqsServer:
     @contextmanager
     def queue(self, *, fifo: bool = False, **attributes: str) -> Iterator[Queue]:
         """A new one."""
-        if fifo:
+        yield self.make(f"test-{uuid.uuid4()}{'.fifo' if fifo else ''}", **attributes)
+
+    def make(self, name: str, **attributes: str) -> Queue:
+        """A new one of this name, FIFO if it ends so."""
+        if name.endswith(".fifo"):
             attributes["FifoQueue"] = "true"
-        name = f"test-{uuid.uuid4()}{'.fifo' if fifo else ''}"
         made = self._client.create_queue(QueueName=name, Attributes=attributes)
-        yield Queue(self._client, made["QueueUrl"], self.endpoint)
+        return Queue(self._client, made["QueueUrl"], self.endpoint)
+
+    def url_of(self, name: str) -> str:
+        """The address of a queue that is there or will be."""
+        return f"{self.endpoint}/123456789012/{name}"
 
     def end(self) -> None:
         """Ends the process."""

@@ -10,8 +10,9 @@ import pytest
 from receiver.sinks.base import Again, Done, Down, Outcome, Sink, SinkError
 from tests.sinks.amqp_side import RabbitServer, channel_at, ids, make_queue, sink_to
 from tests.sinks.destinations import PASSWORD
+from tests.sinks.gap import Gap
 from tests.sinks.messages import message
-from tests.sinks.servers import LONG, Connection, Gap, TcpServer
+from tests.sinks.servers import LONG, Connection, TcpServer
 
 UNKNOWN = Down("it does not know our user or password")
 FULL = Down("it did not accept the message: a queue is full, or too few of its replicas are there")

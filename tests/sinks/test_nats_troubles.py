@@ -11,10 +11,11 @@ import trustme
 
 from receiver.sinks.base import Again, Done, Down, Outcome, Sink, SinkError
 from tests.sinks.destinations import PASSWORD
+from tests.sinks.gap import Gap
 from tests.sinks.messages import message
 from tests.sinks.nats_keys import Operator, pair
 from tests.sinks.nats_side import STREAM, SUBJECT, NatsServer, ids, jetstream_at, make_stream, sink_to
-from tests.sinks.servers import LONG, Connection, Gap, TcpServer
+from tests.sinks.servers import LONG, Connection, TcpServer
 
 BROKEN = Down("no connection, or a broken one")
 REFUSED = Down("cannot connect: refused")

@@ -1,0 +1,181 @@
+"""A receiver with a sink for each broker, all in trouble under load, and what came of it."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, select
+
+from receiver.offline import OfflineRunflow
+from receiver.store.database import Database
+from receiver.store.tables import deliveries
+from tests.acceptance.books import check_audit, quiet
+from tests.acceptance.brokers.base import Broker
+from tests.acceptance.brokers.troubles import TROUBLES
+from tests.acceptance.brokers.web import AUTHORITY
+from tests.acceptance.collector import Collector, check_arrived
+from tests.acceptance.load import Callback, Load
+from tests.acceptance.processes import API_KEY, SECRET, Install, Installation, Program, until
+
+BEFORE = 5
+"""Messages that are delivered before the trouble begins."""
+LOOK_EVERY = 0.1
+MOST_GROWTH = 40
+"""MB that a process may grow by while brokers are in trouble."""
+_FAILURES = ("sink.paused", "sink.still_paused", "delivery.again")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """`connections` and `pause`: the load's. `least`: the seconds that a trouble lasts at least. `altered`: the receivers."""
+
+    connections: int = 2
+    pause: float = 0.1
+    least: float = 0.0
+    altered: str = ""
+
+
+class Fate(NamedTuple):
+    """What came of one trouble: seconds from its end to the first message delivered, repeats, messages."""
+
+    name: str
+    resumed: float
+    repeats: int
+    messages: int
+
+    def __str__(self) -> str:
+        return f"{self.name}: resumed after {self.resumed:.1f} s, {self.messages} messages, {self.repeats} came twice"
+
+
+@dataclass
+class Ordeal:
+    """`phases`: brokers whose troubles are at the same time, and after them others."""
+
+    install: Install
+    address: str
+    database: Database
+    phases: Sequence[Sequence[Broker]]
+    scale: Scale
+    _programs: list[Program] = field(default_factory=list)
+    _memory: list[float] = field(default_factory=list)
+    _delivered: Counter[str] = field(default_factory=Counter)
+    _resumed: dict[str, float] = field(default_factory=dict)
+
+    async def run(self) -> list[Fate]:
+        """Every message is where it should be in the end, as often as is promised, and the books add up."""
+        async with OfflineRunflow(secret=SECRET, api_key=API_KEY) as runflow, Collector() as beside:
+            place = await self._receivers(runflow, beside)
+            async with self._watched():
+                async with self._load.going_on(
+                    lambda: Callback(runflow), connections=self.scale.connections, pause=self.scale.pause
+                ):
+                    await self._at_once(self._starts, [broker for phase in self.phases for broker in phase])
+                    self._memory = [program.memory() for program in self._programs]
+                    for phase in self.phases:
+                        await self._at_once(lambda broker: self._endure(broker, beside), phase)
+                await quiet(self.database)
+            assert check_arrived(self._load.acknowledged.values(), beside.arrivals) == 0
+            fates = [await self._fate(broker) for phase in self.phases for broker in phase]
+            books = await check_audit(place)
+            assert books["events"] == len(self._load.acknowledged)
+            await self._end()
+            return fates
+
+    async def _receivers(self, runflow: OfflineRunflow, beside: Collector) -> Installation:
+        """One process on SQLite; on PostgreSQL one that takes in, and two that deliver."""
+        brokers = [broker for phase in self.phases for broker in phase]
+        environ = {name: value for broker in brokers for name, value in broker.environ.items()}
+        place = self.install(
+            beside.sink() + "".join(broker.sink() for broker in brokers),
+            DATABASE_URL=self.address,
+            DATABASE_AUTO_UPGRADE="on",
+            RUNFLOW_API_URL=runflow.url,
+            RUNFLOW_API_KEY=API_KEY,
+            **environ,
+        )
+        authority = place.folder / "authority.pem"
+        AUTHORITY.cert_pem.write_to_path(authority)
+        altered = ",".join(filter(None, [f"trust:{authority}", self.scale.altered]))
+        several = self.address.startswith("postgresql")
+        server = await place.serve(*["--no-pipeline"] * several, altered=altered, forked=True)
+        self._load = Load(server.address)
+        self._programs = [server] + [await place.work(altered=altered, forked=True) for _ in range(2 * several)]
+        return place
+
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        """Keeps in mind how many deliveries of each sink are done."""
+
+        async def watch() -> None:
+            while True:
+                self._delivered = await self.database.read(_delivered)
+                await asyncio.sleep(LOOK_EVERY)
+
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(watch())
+            yield
+            task.cancel()
+
+    async def _at_once(self, do: Callable[[Broker], Coroutine[None, None, None]], brokers: Sequence[Broker]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for broker in brokers:
+                group.create_task(do(broker))
+
+    async def _starts(self, broker: Broker) -> None:
+        if broker.trouble == "missing":
+            await until(lambda: self._failures(broker) > 0, f"{broker.name} fails", LOOK_EVERY)
+        else:
+            await self._delivers(broker, BEFORE)
+
+    async def _endure(self, broker: Broker, beside: Collector) -> None:
+        trouble = TROUBLES[broker.trouble]
+        failed = self._failures(broker)
+        async with broker.befall():
+            began = time.monotonic()
+            if trouble.fails:
+                await until(lambda: self._failures(broker) > failed, f"{broker.name} fails", LOOK_EVERY)
+            else:
+                await self._delivers(broker, BEFORE)
+            await self._goes_on(beside)
+            await asyncio.sleep(max(0.0, began + self.scale.least - time.monotonic()))
+        mended = time.monotonic()
+        await self._delivers(broker, 1)
+        self._resumed[broker.name] = time.monotonic() - mended
+
+    async def _delivers(self, broker: Broker, more: int) -> None:
+        """Waits until so many more are delivered."""
+        enough = self._delivered[broker.name] + more
+        await until(lambda: self._delivered[broker.name] >= enough, f"{broker.name} delivers", LOOK_EVERY)
+
+    def _failures(self, broker: Broker) -> int:
+        records = [record for program in self._programs for event in _FAILURES for record in program.look(event)]
+        return sum(record["sink"] == broker.name for record in records)
+
+    async def _goes_on(self, beside: Collector) -> None:
+        """What is taken in meanwhile arrives at the sink beside."""
+        due = {callback.message_id for callback in self._load.acknowledged.values()}
+        await until(lambda: due <= {arrival.id for arrival in beside.arrivals}, "the sink beside goes on", LOOK_EVERY)
+
+    async def _fate(self, broker: Broker) -> Fate:
+        arrivals = await broker.received()
+        repeats = check_arrived(self._load.acknowledged.values(), arrivals, broker.name)
+        loses = TROUBLES[broker.trouble].loses_answers and not broker.drops_repeats
+        most = broker.at_once * broker.gap.connections if loses else 0
+        assert repeats <= most, f"{broker.name}: {repeats} came twice, more than {most}"
+        return Fate(broker.name, self._resumed[broker.name], repeats, len(arrivals) - repeats)
+
+    async def _end(self) -> None:
+        peaks = [program.peak_memory() for program in self._programs]
+        grown = max(now - then for now, then in zip(peaks, self._memory, strict=True))
+        assert grown < MOST_GROWTH, f"grew by {grown:.0f} MB"
+        for program in self._programs:
+            await program.stop()
+
+
+def _delivered(conn: Connection) -> Counter[str]:
+    query = select(deliveries.c.sink, func.count()).where(deliveries.c.state == "delivered").group_by(deliveries.c.sink)
+    return Counter({str(sink): int(count) for sink, count in conn.execute(query)})

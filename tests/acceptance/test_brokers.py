@@ -1,0 +1,110 @@
+"""Every broker in every trouble, under load: everything arrives without a hand, as often as docs/sinks.md promises.
+
+In short: all troubles of a broker at once, each at a sink of its own. Long: each by itself under more load; and all at once
+on PostgreSQL, where two processes deliver.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.books import LookInto
+from tests.acceptance.brokers.base import Broker
+from tests.acceptance.brokers.kafka_broker import KafkaBroker
+from tests.acceptance.brokers.nats_broker import NatsBroker
+from tests.acceptance.brokers.ordeal import Ordeal, Scale
+from tests.acceptance.brokers.rabbitmq import RabbitBroker
+from tests.acceptance.brokers.redis_broker import RedisBroker
+from tests.acceptance.brokers.sqs_broker import SqsBroker
+from tests.acceptance.brokers.troubles import TROUBLES
+from tests.acceptance.brokers.web import WebBroker
+from tests.acceptance.processes import Install, Report
+
+ROAD = "away swallowed unanswered reset slow"
+SERVER = "stopped killed hanging swallowed unanswered reset slow"
+MATRIX: Mapping[type[Broker], str] = {
+    RedisBroker: f"{SERVER} full revoked",
+    NatsBroker: f"{SERVER} full revoked missing",
+    RabbitBroker: f"{SERVER} full revoked missing alarmed",
+    KafkaBroker: f"{ROAD} missing",
+    SqsBroker: f"{ROAD} missing",
+    WebBroker: f"{ROAD} untrusted expired cut failing limited redirected",
+}
+"""Which trouble is tried at which broker."""
+LEFT_OUT = {"amqp-stopped", "amqp-alarmed"}
+"""Where there is little time: each of these takes the one RabbitMQ that all use away for seconds."""
+QUICK = Scale(altered="short-pauses")
+HARD = Scale(connections=8, pause=0.05, least=5)
+ALL = [(kind, trouble) for kind, troubles in MATRIX.items() for trouble in troubles.split()]
+
+Opened = Callable[[Sequence[str]], Awaitable[list[Broker]]]
+
+
+@pytest.fixture
+def kind(request: pytest.FixtureRequest) -> type[Broker]:
+    """The broker that the test is about."""
+    given: type[Broker] = request.param
+    return given
+
+
+@pytest.fixture
+def server(kind: type[Broker], request: pytest.FixtureRequest) -> object:
+    """The one that all of them share, if they do."""
+    return kind.fixture and request.getfixturevalue(kind.fixture)
+
+
+@pytest.fixture
+async def opened(kind: type[Broker], server: object, tmp_path: Path) -> AsyncIterator[Opened]:
+    """Starts one for each of these troubles."""
+    async with AsyncExitStack() as stack:
+
+        async def open_(troubles: Sequence[str]) -> list[Broker]:
+            brokers = [kind(trouble, tmp_path / trouble, server) for trouble in troubles]
+            return [await stack.enter_async_context(broker) for broker in brokers]
+
+        yield open_
+
+
+@pytest.mark.parametrize("kind", MATRIX, ids=lambda kind: kind.kind, indirect=True)
+async def test_all_at_once(
+    kind: type[Broker], opened: Opened, install: Install, sqlite_address: str, look_into: LookInto, report: Report
+) -> None:
+    """On SQLite, one process."""
+    phases = [await opened(troubles) for troubles in _phases(kind, LEFT_OUT)]
+    ordeal = Ordeal(install, sqlite_address, look_into(sqlite_address), phases, QUICK)
+    for fate in await ordeal.run():
+        report(str(fate))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", MATRIX, ids=lambda kind: kind.kind, indirect=True)
+async def test_all_at_once_on_postgresql(
+    kind: type[Broker], opened: Opened, install: Install, postgres_address: str, look_into: LookInto, report: Report
+) -> None:
+    """One process takes in, two deliver."""
+    phases = [await opened(troubles) for troubles in _phases(kind)]
+    ordeal = Ordeal(install, postgres_address, look_into(postgres_address), phases, HARD)
+    for fate in await ordeal.run():
+        report(str(fate))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("kind", "trouble"), ALL, ids=[f"{kind.kind}-{trouble}" for kind, trouble in ALL], indirect=["kind"]
+)
+async def test_one_by_itself(
+    trouble: str, opened: Opened, install: Install, sqlite_address: str, look_into: LookInto, report: Report
+) -> None:
+    """On SQLite, one process."""
+    ordeal = Ordeal(install, sqlite_address, look_into(sqlite_address), [await opened([trouble])], HARD)
+    [fate] = await ordeal.run()
+    report(str(fate))
+
+
+def _phases(kind: type[Broker], left_out: Collection[str] = ()) -> list[list[str]]:
+    """What can be at once; and by itself each that makes a shared server go away."""
+    troubles = [each for each in MATRIX[kind].split() if f"{kind.kind}-{each}" not in left_out]
+    alone = [each for each in troubles if kind.fixture and TROUBLES[each].shakes_all]
+    return [[each for each in troubles if each not in alone], *([each] for each in alone)]
