@@ -16,7 +16,8 @@ from receiver.errors import NotFound
 from receiver.settings import Settings
 from receiver.store import reading
 from receiver.store.database import Database
-from receiver.web.parameters import MOST_ITEMS, read_filter
+from receiver.web.cursors import cursor_for
+from receiver.web.parameters import MOST_ITEMS, after_cursor, read_filter
 
 COLUMNS = (
     "received_at", "evaluation_id", "status", "overall_passed", "weighted_pass_rate", "task_type", "client_ref", "tree",
@@ -40,19 +41,23 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
 @filter_options
 @click.option("--limit", type=click.IntRange(1, MOST_ITEMS), default=50, show_default=True, help="At most so many.")
 @click.option("--sort", type=click.Choice(["received_at", "completed_at"]), default="received_at", show_default=True)
+@click.option("--cursor", type=UTF8, metavar="NEXT", help="Go on where a list with the same filters ended.")
 @json_option
-def list_(limit: int, sort: reading.Sort, as_json: bool, **words: tuple[str, ...]) -> None:
+def list_(limit: int, sort: reading.Sort, cursor: str | None, as_json: bool, **words: tuple[str, ...]) -> None:
     """The newest verdicts that the filters match. `null` stands for no value."""
 
     async def work(database: Database, _settings: Settings) -> None:
         filter_ = read_filter({word: values for word, values in words.items() if values})
-        page = await database.read(reading.page, filter_, limit=limit, sort=sort)
+        after = None if cursor is None else after_cursor(cursor, sort, filter_)
+        page = await database.read(reading.page, filter_, limit=limit, sort=sort, after=after)
+        following = page.end and cursor_for(page.end, sort, filter_)
         if as_json:
-            print_json([item.model_dump(mode="json", exclude=set(NOT_IN_LISTS)) for item in page.items])
+            items = [item.model_dump(mode="json", exclude=set(NOT_IN_LISTS)) for item in page.items]
+            print_json({"items": items, "next": following})
             return
         print_table(COLUMNS, ([getattr(item, column) for column in COLUMNS] for item in page.items))
-        if page.end is not None:
-            click.echo(f"(the newest {limit}; there are more)")
+        if following is not None:
+            click.echo(f"(there are more: --cursor {following})")
 
     with_database(work)
 

@@ -5,6 +5,7 @@ include themselves and never match a missing value. Texts are compared by their 
 for labels and what the store's columns keep. The store turns the same table of words into SQL.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import Enum
@@ -16,6 +17,7 @@ from receiver.core.lenient import Number, Text, in_utc
 from receiver.core.verdict import Verdict
 
 NULL: Final = "null"
+_DATE: Final = re.compile(r"[0-9]{4}-")
 LONGEST_COMPARED: Final = 255
 """Characters. PostgreSQL's indexes take no text longer than about 2,700 bytes."""
 
@@ -72,6 +74,13 @@ def _true_false_null(value: Any) -> Any:
     return value
 
 
+def _a_date(value: Any) -> Any:
+    """A number, also one in text, would be taken for seconds since 1970."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _DATE.match(value)):
+        return value
+    raise ValueError("must be a date or a time, such as 2026-11-25T12:00:00Z")
+
+
 _FLAGS = WithJsonSchema({"type": "string", "enum": ["true", "false", NULL]})
 
 
@@ -89,7 +98,7 @@ Flags = Annotated[
 ]
 Numbers = Annotated[tuple[Number, ...], BeforeValidator(_several), AfterValidator(_not_empty)]
 Times = Annotated[
-    tuple[Annotated[datetime, AfterValidator(in_utc)], ...],
+    tuple[Annotated[datetime, BeforeValidator(_a_date), AfterValidator(in_utc)], ...],
     BeforeValidator(_several),
     AfterValidator(_not_empty),
 ]

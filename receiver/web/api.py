@@ -14,9 +14,10 @@ from receiver.store import reading
 from receiver.store.database import Database
 from receiver.web.answers import json_answer
 from receiver.web.caching import IF_NONE_MATCH, PUBLIC, TAG, UNCHANGED, kept_answer
+from receiver.web.cursors import cursor_for
 from receiver.web.examples import ITEM, VERDICT
 from receiver.web.operations import Answer, Operation
-from receiver.web.parameters import EMBED, EVALUATION_ID, LIST_PARAMETERS, cursor_for, read_list_query
+from receiver.web.parameters import EMBED, EVALUATION_ID, LIST_PARAMETERS, read_list_query
 from receiver.web.shapes import ShownVerdict, VerdictPage
 
 SCHEMA_JSON = "application/schema+json"
@@ -67,7 +68,7 @@ class Api:
             reading.page, query.filter, limit=query.limit, sort=query.sort, after=query.after
         )
         items = [item.model_dump(mode="json", exclude=set(NOT_IN_LISTS)) for item in page.items]
-        return json_answer({"items": items, "next": page.end and cursor_for(page.end, query.sort)})
+        return json_answer({"items": items, "next": page.end and cursor_for(page.end, query.sort, query.filter)})
 
     async def show_verdict(self, request: Request) -> Response:
         """`GET /v1/verdicts/{evaluation_id}`: the whole result; `?embed=` adds what Runflow embedded."""

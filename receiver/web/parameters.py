@@ -1,21 +1,17 @@
 """From a query string to a filter and a page: closed and typed, with an error that names each wrong parameter."""
 
-import base64
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import NamedTuple, cast, get_args
-from uuid import UUID
 
 from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
 from receiver.core.evaluation import EMBEDDED
-from receiver.core.lenient import in_utc
 from receiver.core.matching import WORDS, Filter
-from receiver.core.verdict import written
 from receiver.errors import FieldProblem, Invalid
 from receiver.store.reading import Position, Sort
 from receiver.web.bodies import plain
+from receiver.web.cursors import read_cursor
 from receiver.web.examples import EVALUATION
 from receiver.web.operations import Parameter
 
@@ -39,7 +35,7 @@ _PAGING_PARAMETERS = (
         "limit", "How many at most.",
         {"type": "integer", "minimum": 1, "maximum": MOST_ITEMS, "default": DEFAULT_ITEMS},
     ),
-    Parameter("cursor", "The `next` of the page before, with the same `sort`.", {"type": "string"}),
+    Parameter("cursor", "The `next` of the page before, with the same filters and `sort`.", {"type": "string"}),
     Parameter(
         "sort", "The time that the newest are the first by. Verdicts without that time are left out.",
         {"type": "string", "enum": list(get_args(Sort)), "default": get_args(Sort)[0]},
@@ -75,7 +71,7 @@ def read_list_query(query: QueryParams) -> ListQuery:
     filter_ = _filter({name: query.getlist(name) for name in WORDS if name in query}, problems)
     limit = _limit(query.get("limit"), problems)
     sort = _sort(query.get("sort"), problems)
-    after = _cursor(query.get("cursor"), sort, problems)
+    after = _cursor(query.get("cursor"), sort, filter_, problems)
     problems += [FieldProblem(name, "given more than once") for name in _PAGING if len(query.getlist(name)) > 1]
     if problems or filter_ is None:
         raise Invalid(problems)
@@ -91,10 +87,13 @@ def read_filter(words: Mapping[str, Sequence[str]]) -> Filter:
     return filter_
 
 
-def cursor_for(position: Position, sort: Sort) -> str:
-    """The opaque text that the next page is asked for with."""
-    text = f"{sort} {written(position.at)} {position.evaluation_id}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+def after_cursor(text: str, sort: Sort, filter_: Filter) -> Position:
+    """Where the page before ended. Raises `Invalid`."""
+    problems: list[FieldProblem] = []
+    position = _cursor(text, sort, filter_, problems)
+    if position is None:
+        raise Invalid(problems)
+    return position
 
 
 def _filter(words: Mapping[str, Sequence[str]], problems: list[FieldProblem]) -> Filter | None:
@@ -125,23 +124,11 @@ def _sort(text: str | None, problems: list[FieldProblem]) -> Sort:
     return cast("Sort", text or "received_at")
 
 
-def _cursor(text: str | None, sort: Sort, problems: list[FieldProblem]) -> Position | None:
+def _cursor(text: str | None, sort: Sort, filter_: Filter | None, problems: list[FieldProblem]) -> Position | None:
     if text is None:
         return None
     try:
-        made_with, position = _read_cursor(text)
-    except ValueError:
-        problem = "is not one that this service made; begin without it"
-    else:
-        if made_with == sort:
-            return position
-        problem = f"was made with sort={made_with}; the two must go together"
-    problems.append(FieldProblem("cursor", problem))
-    return None
-
-
-def _read_cursor(text: str) -> tuple[str, Position]:
-    made_with, at, key = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split(" ")
-    if made_with not in get_args(Sort):
-        raise ValueError("no such order")
-    return made_with, Position(in_utc(datetime.fromisoformat(at)), UUID(key))
+        return read_cursor(text, sort, filter_)
+    except ValueError as error:
+        problems.append(FieldProblem("cursor", str(error)))
+        return None

@@ -45,11 +45,14 @@ def test_list(some: Installation) -> None:
 
 
 def test_list_as_json(some: Installation) -> None:
-    """`--json` is the same items as the API's."""
+    """`--json` is the same as the API's."""
     said = some.run("verdicts", "list", "--json")
-    assert (said.status, [item["evaluation_id"] for item in said.json]) == (0, [str(key(n)) for n in (3, 2, 1)])
-    assert set(said.json[0]) == set(Verdict.model_fields) - NOT_IN_LISTS
-    assert said.json[2]["received_at"] == "2026-11-25T12:01:00Z"
+    assert (said.status, [item["evaluation_id"] for item in said.json["items"]]) == (
+        0,
+        [str(key(n)) for n in (3, 2, 1)],
+    )
+    assert set(said.json["items"][0]) == set(Verdict.model_fields) - NOT_IN_LISTS
+    assert said.json["items"][2]["received_at"] == "2026-11-25T12:01:00Z"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,7 @@ def test_list_as_json(some: Installation) -> None:
 def test_filters(some: Installation, arguments: list[str], expected: list[int]) -> None:
     """The words are the API's."""
     said = some.run("verdicts", "list", "--json", *arguments)
-    assert (said.status, [item["evaluation_id"] for item in said.json]) == (0, [str(key(n)) for n in expected])
+    assert (said.status, [item["evaluation_id"] for item in said.json["items"]]) == (0, [str(key(n)) for n in expected])
 
 
 def test_every_word_is_an_option(here: Installation) -> None:
@@ -83,8 +86,27 @@ def test_every_word_is_an_option(here: Installation) -> None:
 
 def test_there_are_more(some: Installation) -> None:
     """A table that is cut says so; one that is not does not."""
-    assert some.run("verdicts", "list", "--limit", "2").lines[-1] == "(the newest 2; there are more)"
+    following = some.run("verdicts", "list", "--limit", "2", "--json").json["next"]
+    assert some.run("verdicts", "list", "--limit", "2").lines[-1] == f"(there are more: --cursor {following})"
     assert len(some.run("verdicts", "list", "--limit", "3").lines) == 4
+
+
+def test_going_on(some: Installation) -> None:
+    """`--cursor` goes on where a list ended; the same as the API's, which is checked as there."""
+    arguments = ["verdicts", "list", "--json", "--limit", "2"]
+    first = some.run(*arguments).json
+    rest = some.run(*arguments, "--cursor", first["next"]).json
+    assert [item["evaluation_id"] for item in first["items"] + rest["items"]] == [str(key(n)) for n in (3, 2, 1)]
+    assert rest["next"] is None
+    for more, told in (
+        (["--cursor", "x"], "is not one that this service made; begin without it"),
+        (["--cursor", first["next"], "--status", "failed"], "was made with other filters; begin without it"),
+        (
+            ["--cursor", first["next"], "--sort", "completed_at"],
+            "was made with sort=received_at; the two must go together",
+        ),
+    ):
+        assert some.run(*arguments, *more) == (2, "", f"cursor: {told}\n")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +117,7 @@ def test_there_are_more(some: Installation) -> None:
             ["--weighted-pass-rate-min", "x", "--completed-after", "y"],
             (
                 "weighted_pass_rate_min: should be a valid number, unable to parse string as a number; "
-                "completed_after: should be a valid datetime or date, input is too short\n"
+                "completed_after: must be a date or a time, such as 2026-11-25T12:00:00Z\n"
             ),
         ),
         (["--client-ref", "a"] * 101, "client_ref: may be given 100 times\n"),

@@ -140,8 +140,8 @@ async def test_no_value(database: Database, word: str) -> None:
     bounds = {
         "weighted_pass_rate_min": -1,
         "weighted_pass_rate_max": 2,
-        "completed_after": 0,
-        "completed_before": 10**10,
+        "completed_after": "1970-01-01",
+        "completed_before": "2286-11-20",
     }
     filter_ = Filter.model_validate({word: bounds.get(word, "null")})
     never_null = ("event", "tree", "origin", "client_ref_prefix")
