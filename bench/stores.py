@@ -87,6 +87,30 @@ async def _execute(url: str, statements: tuple[str, ...]) -> None:
             await connection.execute(statement)
 
 
+def load(url: str, tables: dict[str, list[tuple[Any, ...]]]) -> None:
+    """Makes these tables on PostgreSQL, `name (column, …)`, of the types of what goes into them."""
+    asyncio.run(_load(url, tables))
+
+
+async def _load(url: str, tables: dict[str, list[tuple[Any, ...]]]) -> None:
+    async with _connected(url) as connection:
+        for head, rows in tables.items():
+            name, _, columns = head.rstrip(")").partition(" (")
+            names = columns.split(", ")
+            types = (_type_of([row[number] for row in rows]) for number in range(len(names)))
+            declared = (f"{each} {kind}" for each, kind in zip(names, types, strict=True))
+            await connection.execute(f"CREATE UNLOGGED TABLE {name} ({', '.join(declared)})")
+            await connection.copy_records_to_table(name, records=rows, columns=names)
+
+
+def _type_of(values: list[Any]) -> str:
+    kinds = {type(value) for value in values if value is not None}
+    return next((_TYPES[kind] for kind in (bool, float, int) if kind in kinds), "text")
+
+
+_TYPES = {bool: "boolean", float: "double precision", int: "bigint"}
+
+
 @asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(url, timeout=10)

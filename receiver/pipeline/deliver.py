@@ -25,6 +25,7 @@ from receiver.sinks.base import Again, Done, Down, Gathering, Never, Outcome, Si
 from receiver.store import lanes, outbox
 from receiver.store.attempts import Failure
 from receiver.store.database import Database
+from receiver.store.hours import LATE
 from receiver.store.outbox import Claimed, Settled
 
 MARGIN = 5.0
@@ -237,7 +238,8 @@ class SinkLane:
     def _settled_one(self, claimed: Claimed, outcome: Outcome, now: datetime) -> Settled:
         match outcome:
             case Done(remote_id, _):
-                return Settled(claimed.id, claimed.claim, "delivered", ended_at=now, remote_id=remote_id)
+                late = now - claimed.created_at > LATE
+                return Settled(claimed.id, claimed.claim, "delivered", ended_at=now, remote_id=remote_id, late=late)
             case Never(reason):
                 return self._dead(claimed, reason, now)
             case Down(reason):

@@ -13,6 +13,7 @@ from receiver.core.routing import Route
 from receiver.errors import StoreUnavailable
 from receiver.pipeline.deliver import SinkLane, SinkPlan
 from receiver.pipeline.fetch import FetchLane, FetchPace
+from receiver.pipeline.rollup import Rollup
 from receiver.pipeline.stage import Stage
 from receiver.pipeline.station import EVENTS, FETCHES, UNAVAILABLE_WAIT, Bells, Station
 from receiver.runflow.client import RunflowClient
@@ -57,12 +58,13 @@ class Pipeline:
             Station(FETCHES, self._fetch.step, bells, database.now),
             *(Station(lane.name, lane.step, bells, database.now) for lane in self._sinks),
         ]
+        self._rollup = Rollup(database)
         self._tasks: list[asyncio.Task[None]] = []
-        self._beating: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Starts all stages."""
-        self._beating = asyncio.create_task(self._beat())
+        self._beside = [asyncio.create_task(work) for work in (self._beat(), self._rollup.run())]
         self._tasks = [asyncio.create_task(station.run()) for station in self._stations]
 
     async def stop(self) -> None:
@@ -72,13 +74,12 @@ class Pipeline:
         for station in self._stations:
             station.stop()
         await _ended(self._tasks, grace=STOP_GRACE)
-        if self._beating is not None:
-            await _ended([self._beating], grace=0)
+        await _ended(self._beside, grace=0)
         try:
             async with asyncio.timeout_at(until + LAST_WORDS):
                 grace = max(until - clock(), 0)
                 await asyncio.gather(self._fetch.stop(grace), *(lane.stop(grace) for lane in self._sinks))
-                if self._beating is not None:
+                if self._beside:
                     await self._database.write(lanes.leave, self._id)
         except (StoreUnavailable, TimeoutError):
             log.warning("pipeline.left_without_word", process=self._id)

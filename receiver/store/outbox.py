@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from receiver.store import lanes
 from receiver.store.attempts import Failure, Noted, note_deliveries
+from receiver.store.hours import note_late_deliveries
 from receiver.store.tables import CLAIMABLE, deliveries, revisions, verdicts
 from receiver.store.types import moment_text
 
@@ -45,6 +46,7 @@ class Claimed(NamedTuple):
     id: int
     claim: int
     attempts: int
+    created_at: datetime
     started_at: datetime
     replay_id: str
     evaluation_id: UUID
@@ -55,6 +57,7 @@ class Settled(NamedTuple):
     """How an attempt ended. `uncounted`: it used up no attempt (given back at a stop, or the sink's own failure).
 
     `failure` is kept for the timeline.
+    `late`: it was delivered more than `hours.LATE` after it was created, so that what was counted is to be counted again.
     """
 
     id: int
@@ -66,6 +69,7 @@ class Settled(NamedTuple):
     error: str | None = None
     uncounted: bool = False
     failure: Failure | None = None
+    late: bool = False
 
 
 def claim(conn: Connection, sink: str, *, limit: int, lease: timedelta, now: datetime) -> list[Claimed]:
@@ -105,10 +109,13 @@ def settle(conn: Connection, settled: Sequence[Settled]) -> None:
         note_deliveries(conn, [Noted(it.id, it.claim, failure, it.due_at) for it, failure in failed])
     if conn.dialect.name == "postgresql":
         firsts = _firsts(settled)
-        columns = zip(*(firsts[key][:-1] for key in sorted(firsts)), strict=True)
+        columns = zip(*(firsts[key][:-2] for key in sorted(firsts)), strict=True)
         conn.exec_driver_sql(_POSTGRES_SETTLE, tuple(list(column) for column in columns))
     else:
         conn.exec_driver_sql(_SQLITE_SETTLE, [_sqlite_row(each) for each in settled])
+    late = {each.id: each.ended_at for each in settled if each.late and each.ended_at is not None}
+    if late:
+        note_late_deliveries(conn, sorted(late), max(late.values()))
 
 
 def _firsts(settled: Sequence[Settled]) -> dict[tuple[int, int], Settled]:
@@ -119,7 +126,7 @@ def _firsts(settled: Sequence[Settled]) -> dict[tuple[int, int], Settled]:
 def _sqlite_row(settled: Settled) -> tuple[Any, ...]:
     due_at, ended_at = settled.due_at, settled.ended_at
     moments = due_at and moment_text(due_at), ended_at and moment_text(ended_at)
-    return (*settled[:3], *moments, *settled[5:-1])
+    return (*settled[:3], *moments, *settled[5:-2])
 
 
 def next_due(conn: Connection, sink: str) -> datetime | None:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, Table, delete, select
 
 from receiver.core.routing import Route, due_to
 from receiver.core.verdict import Verdict, revise
+from receiver.store.hours import note_late
 from receiver.store.intake import clip
 from receiver.store.rows import insert_rows, one_of, put_rows, update_rows
 from receiver.store.tables import actions, deliveries, gate_failures, issues, judges, revisions, trees, verdicts
@@ -47,11 +48,21 @@ def release(conn: Connection, found: Sequence[Found], routes: Sequence[Route], n
             continue
         released.append(batch.add(each, before, given_before[each.verdict.evaluation_id]))
     batch.write(conn)
+    note_late(conn, (each.verdict.received_at for each in released), now)
     return released
 
 
 def _stored(conn: Connection, ids: Sequence[UUID]) -> dict[UUID, Row[Any]]:
-    columns = ("evaluation_id", "document", "revision", "due_to", "tree", "tree_updated_at", "released_at")
+    columns = (
+        "evaluation_id",
+        "document",
+        "revision",
+        "due_to",
+        "tree",
+        "tree_updated_at",
+        "released_at",
+        "fetched_at",
+    )
     query = (
         select(*(verdicts.c[name] for name in columns))
         .where(one_of(conn, verdicts.c.evaluation_id, ids))
@@ -110,6 +121,7 @@ class _Batch:
             | {"due_to": orjson.dumps(sinks).decode() if is_new else before.due_to}
             | {"released_at": self._now if is_new else before.released_at}
             | {"tree_updated_at": found.tree_updated_at or before.tree_updated_at}
+            | {"fetched_at": before.fetched_at or (None if found.tree is None else self._now)}
         )
         if found.tree is not None:
             self._add_tree(verdict, found.tree, replaces=before.tree == "complete")
@@ -177,6 +189,9 @@ def row_of(verdict: Verdict) -> dict[str, Any]:
         "received_at": verdict.received_at,
         "completed_at": verdict.completed_at,
         "document": verdict.model_dump_json(),
+        "cost": verdict.cost,
+        "eval_duration_ms": verdict.eval_duration_ms,
+        "submitted_at": verdict.submitted_at,
     }
 
 

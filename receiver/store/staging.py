@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, case, literal, select
 
 from receiver.core.verdict import Origin, Verdict
+from receiver.store.hours import note_late
 from receiver.store.intake import upsert
 from receiver.store.results import row_of
 from receiver.store.rows import insert_new, insert_rows, update_rows
@@ -48,6 +49,7 @@ def stage(conn: Connection, plan: Callable[[WaitingEvent], Staged], *, limit: in
         return []
     first = {staged.event.evaluation_id: staged for staged in reversed(all_staged)}
     inserted = _insert_pending(conn, [staged.verdict for staged in first.values()])
+    note_late(conn, (first[key].verdict.received_at for key in inserted), now)
     _ask(conn, [staged for key, staged in first.items() if key in inserted], now)
     others = {
         key
@@ -72,7 +74,7 @@ def _take(conn: Connection, limit: int) -> list[WaitingEvent]:
 
 def _insert_pending(conn: Connection, found: Sequence[Verdict]) -> set[UUID]:
     """Inserts those that are new, and returns their ids; another process may be at another event of the same evaluation."""
-    rows = [row_of(verdict) | {"due_to": "[]", "tree_updated_at": None} for verdict in found]
+    rows = [row_of(verdict) | {"due_to": "[]", "tree_updated_at": None, "fetched_at": None} for verdict in found]
     # In the order of their ids, so that two processes cannot wait for each other.
     return insert_new(conn, verdicts, sorted(rows, key=lambda row: row["evaluation_id"].int))
 

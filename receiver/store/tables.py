@@ -10,6 +10,7 @@ attempts      tries that failed, and trees that were fetched again: what the row
 lanes         what all processes must agree on: a paused lane, who drains a paced sink
 processes     who is alive
 threads       where a sink keeps together what is about the same   ratings   what people say of an evaluation, on its way
+hours         the tallies of each hour that is over; changed_hours: those that have to be made again
 """
 
 from datetime import datetime
@@ -127,6 +128,10 @@ class VerdictRow(SQLModel, table=True):
     tree_updated_at: datetime | None = _moment()
     due_to: str = _text()
     document: str = _text()
+    cost: str | None = _text()
+    eval_duration_ms: int | None = Field(sa_type=BigInteger)
+    submitted_at: datetime | None = _moment()
+    fetched_at: datetime | None = _moment()
 
 
 class Revision(SQLModel, table=True):
@@ -353,6 +358,33 @@ class Process(SQLModel, table=True):
     seen_at: datetime = _moment()
 
 
+class Hour(SQLModel, table=True):
+    """An hour that is over: the tallies of the verdicts that arrived in it, by ever more dimensions (`receiver.store.hours`).
+
+    `by_client_ref` is null where there were too many. `version` counts how often they were made.
+    """
+
+    __tablename__ = "hours"
+
+    hour: datetime = _moment(primary_key=True)
+    version: int
+    everything: bytes = _bytes()
+    by_task_type: bytes = _bytes()
+    by_model_id: bytes = _bytes()
+    by_client_ref: bytes | None = _bytes()
+
+
+class ChangedHour(SQLModel, table=True):
+    """Something about a verdict that arrived in this hour has changed since the hour was over."""
+
+    __tablename__ = "changed_hours"
+    __table_args__ = (Index("changed_hours_by_hour", "hour"),)
+
+    id: int = Field(sa_column=Column("id", _SERIAL, primary_key=True, autoincrement=True))
+    hour: datetime = _moment()
+    at: datetime = _moment()
+
+
 def _table(model: type[SQLModel]) -> Table:
     return cast("Table", model.__dict__["__table__"])
 
@@ -374,5 +406,7 @@ lanes = _table(Lane)
 processes = _table(Process)
 threads = _table(Thread)
 ratings = _table(RatingRow)
+hours = _table(Hour)
+changed_hours = _table(ChangedHour)
 
 metadata = SQLModel.metadata

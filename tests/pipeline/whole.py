@@ -36,7 +36,6 @@ async def running(database: Database, bells: Bells, plan: PipelinePlan) -> Async
 async def kill(pipeline: Pipeline) -> None:
     """Ends all that the pipeline runs, as the end of its process would: nothing is finished, nothing is given back."""
     lanes: list[FetchLane | SinkLane] = [pipeline._fetch, *pipeline._sinks]
-    beating = [] if pipeline._beating is None else [pipeline._beating]
-    await cancelled(*pipeline._tasks, *beating)
+    await cancelled(*pipeline._tasks, *pipeline._beside)
     await cancelled(*(task for lane in lanes for task in lane._tasks._running))
     await pipeline._close()

@@ -42,7 +42,9 @@ async def test_claim(database: Database) -> None:
     """What is claimed is leased, counted as an attempt, and comes with the verdict that is to be sent."""
     [it] = await released(database, 1)
     [claim] = await taken(database)
-    assert claim._replace(id=0) == Claimed(0, 1, 1, NOW, "", it.verdict.evaluation_id, it.verdict.model_dump_json())
+    assert claim._replace(id=0) == Claimed(
+        0, 1, 1, NOW, NOW, "", it.verdict.evaluation_id, it.verdict.model_dump_json()
+    )
     assert await row(database, "id", "state", "due_at", "attempts", "claim") == (claim.id, "leased", LATER, 1, 1)
     assert await taken(database) == []
 
