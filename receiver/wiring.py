@@ -26,6 +26,7 @@ from receiver.web.access import Access
 from receiver.web.api import Api
 from receiver.web.health import Health
 from receiver.web.hook import Hook
+from receiver.web.stats import Stats
 
 DATABASE_RETRY_SECONDS = 1.0
 PREPARE_SECONDS = 3.0
@@ -109,6 +110,7 @@ class Service:
             self._hook,
             [
                 Api(self.database),
+                Stats(self.database),
                 Health(self.database, self.intake),
             ],
             self._access,

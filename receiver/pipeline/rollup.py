@@ -25,15 +25,15 @@ class Rollup:
         self._database = database
 
     async def run(self) -> None:
-        """Looks again and again, until it is cancelled."""
+        """Looks again and again, until it is cancelled; not at once, for a start has other things to do."""
         while True:
+            await asyncio.sleep(LOOK_SECONDS)
             try:
                 await self.step()
             except StoreUnavailable as error:
                 log.info("rollup.waits", reason=error.reason)
             except Exception:
                 log.exception("rollup.failed")
-            await asyncio.sleep(LOOK_SECONDS)
 
     async def step(self) -> int:
         """Rolls up all there is to roll up. Returns how many hours that were."""

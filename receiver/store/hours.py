@@ -125,19 +125,15 @@ def keep(conn: Connection, rolled: Rolled) -> bool:
     return True
 
 
-def kept(
-    conn: Connection, since: datetime, until: datetime, column: str
-) -> Iterable[tuple[datetime, dict[Key, Tallies]]]:
-    """The hours of this time whose tallies are right, in that column, one after the other."""
-    changed = select(changed_hours.c.hour)
+def kept(conn: Connection, since: datetime, until: datetime, column: str) -> list[tuple[datetime, bytes]]:
+    """The hours of this time whose tallies are right, and what that column holds of each."""
     query = select(hours.c.hour, hours.c[column]).where(
         hours.c.hour >= literal(since, hours.c.hour.type),
         hours.c.hour < literal(until, hours.c.hour.type),
         hours.c[column].is_not(None),
-        hours.c.hour.not_in(changed),
+        hours.c.hour.not_in(select(changed_hours.c.hour)),
     )
-    for hour, content in conn.execute(query):
-        yield hour, unpacked(content)
+    return [(hour, content) for hour, content in conn.execute(query)]
 
 
 def reduced(tallies: Mapping[Key, Tallies], dimensions: int) -> dict[Key, Tallies]:

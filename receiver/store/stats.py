@@ -1,6 +1,6 @@
 """What many verdicts say together: out of the hours that are rolled up, and out of the rows where an hour is not."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
@@ -10,7 +10,7 @@ from receiver.core.matching import as_text, compared
 from receiver.core.tallies import Tallies, add
 from receiver.errors import FieldProblem, Invalid
 from receiver.store import hours
-from receiver.store.hours import HOUR, ROLLED, hour_of
+from receiver.store.hours import HOUR, ROLLED, hour_of, unpacked
 from receiver.store.tables import verdicts
 from receiver.store.tallying import DIMENSIONS, Dimension, Key, arrived, tally
 
@@ -47,6 +47,13 @@ class Cell(NamedTuple):
     tallies: Tallies
 
 
+class Piece(NamedTuple):
+    """Tallies of at most an hour, with a moment in it; as they are kept, or as they were made of rows."""
+
+    at: datetime
+    content: bytes | dict[Key, Tallies]
+
+
 class Answer(NamedTuple):
     """Cells by time, and the largest groups first. What is beyond `MOST_GROUPS` and `MOST_CELLS` is only counted."""
 
@@ -55,11 +62,16 @@ class Answer(NamedTuple):
     verdicts_left_out: int
 
 
+def step_of(bucket: Bucket) -> timedelta:
+    """How long a bucket is."""
+    return HOUR if bucket == "hour" else timedelta(days=1)
+
+
 def buckets(question: Question) -> list[tuple[datetime, datetime]]:
     """Begins and ends; the first and the last are cut where the time is."""
     if question.bucket is None:
         return [(question.since, question.until)]
-    step = HOUR if question.bucket == "hour" else timedelta(days=1)
+    step = step_of(question.bucket)
     start = hour_of(question.since)
     if question.bucket == "day":
         start = start.replace(hour=0)
@@ -69,13 +81,25 @@ def buckets(question: Question) -> list[tuple[datetime, datetime]]:
     return [(max(each, question.since), min(each + step, question.until)) for each in starts]
 
 
-def answer(conn: Connection, question: Question) -> Answer:
-    """What the store holds. Raises `Invalid` where too many verdicts would have to be read one by one."""
+def gather(conn: Connection, question: Question) -> list[Piece]:
+    """What there is to add up. Raises `Invalid` where too many verdicts would have to be read one by one."""
+    dimensions = question.dimensions
+    [column] = [name for name, having in ROLLED.items() if having == dimensions]
+    first, last = hour_of(question.since + HOUR - timedelta.resolution), hour_of(question.until)
+    pieces = [Piece(*each) for each in hours.kept(conn, first, last, column)]
+    missing = list(_missing(conn, question, {piece.at for piece in pieces}))
+    if "client_ref" in dimensions:
+        _refuse_too_many(conn, missing)
+    return pieces + [Piece(since, tally(conn, since, until, dimensions)) for since, until in missing]
+
+
+def add_up(question: Question, pieces: Iterable[Piece]) -> Answer:
+    """Adds them up, which over months takes a while: not for the event loop."""
     found: dict[tuple[int, str | None], Tallies] = {}
     spans = buckets(question)
-    for at, tallies in _all(conn, question):
+    for at, content in pieces:
         number = _bucket_of(at, question, spans)
-        for key, each in tallies.items():
+        for key, each in (unpacked(content) if isinstance(content, bytes) else content).items():
             if _is_wanted(key, question):
                 add(found.setdefault((number, _group_of(key, question)), {}), each)
     return _cells(found, spans, question)
@@ -84,24 +108,8 @@ def answer(conn: Connection, question: Question) -> Answer:
 def _bucket_of(at: datetime, question: Question, spans: Sequence[tuple[datetime, datetime]]) -> int:
     if question.bucket is None:
         return 0
-    step = HOUR if question.bucket == "hour" else timedelta(days=1)
+    step = step_of(question.bucket)
     return 0 if at < spans[0][1] else (at - spans[0][1]) // step + 1
-
-
-def _all(conn: Connection, question: Question) -> Iterator[tuple[datetime, dict[Key, Tallies]]]:
-    """The tallies of the whole time, piece by piece, each within an hour, with a moment in it."""
-    dimensions = question.dimensions
-    [column] = [name for name, having in ROLLED.items() if having == dimensions]
-    first, last = hour_of(question.since + HOUR - timedelta.resolution), hour_of(question.until)
-    done = set()
-    for hour, tallies in hours.kept(conn, first, last, column):
-        done.add(hour)
-        yield hour, tallies
-    missing = list(_missing(conn, question, done))
-    if "client_ref" in dimensions:
-        _refuse_too_many(conn, missing)
-    for since, until in missing:
-        yield since, tally(conn, since, until, dimensions)
 
 
 def _missing(conn: Connection, question: Question, done: set[datetime]) -> Iterator[tuple[datetime, datetime]]:

@@ -49,9 +49,13 @@ def described(answer: Answer) -> list[Any]:
     return [cells, answer.groups_left_out, answer.verdicts_left_out]
 
 
+async def answered(database: Database, question: Question) -> Answer:
+    return stats.add_up(question, await database.read(stats.gather, question))
+
+
 async def asked(database: Database, *questions: Question) -> list[Any]:
     """The figures of each."""
-    return [described(await database.read(stats.answer, each)) for each in questions]
+    return [described(await answered(database, each)) for each in questions]
 
 
 async def rolled_up(database: Database, now: Any) -> int:
@@ -160,7 +164,7 @@ async def test_samples_are_left_out(database: Database) -> None:
 
 
 async def total(database: Database, **more: Any) -> Counter[str]:
-    answer = await database.read(stats.answer, Question(NOW - DAY, LONG_AFTER, **more))
+    answer = await answered(database, Question(NOW - DAY, LONG_AFTER, **more))
     return Counter({cell.group or "": statistics(cell.tallies).passed for cell in answer.cells})
 
 
@@ -184,7 +188,7 @@ async def test_late_arrivals(database: Database) -> None:
     await rolled_up(database, NOW + 2 * HOUR)
     await accepted(database, arrival(2, at=NOW + MINUTE))
     await stage(database, now=NOW + 5 * HOUR)
-    answer = await database.read(stats.answer, Question(NOW, NOW + HOUR))
+    answer = await answered(database, Question(NOW, NOW + HOUR))
     assert statistics(answer.cells[0].tallies).by_tree == {"complete": 1, "pending": 1}
 
 
@@ -262,7 +266,7 @@ async def test_many_groups(database: Database, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(stats, "MOST_GROUPS", 2)
     for number, model in enumerate(("a", "b", "b", "c", None, None, None)):
         await released(database, number, model_id=model)
-    answer = await database.read(stats.answer, Question(NOW, NOW + DAY, None, "model_id"))
+    answer = await answered(database, Question(NOW, NOW + DAY, None, "model_id"))
     assert [cell.group for cell in answer.cells] == [None, "b"]
     assert (answer.groups_left_out, answer.verdicts_left_out) == (2, 2)
 

@@ -15,10 +15,11 @@ from tests.store.building import NOW, key
 from tests.store.places import opened, scalar
 
 KEPT = {
-    "v_verdicts": """evaluation_id event status overall_passed weighted_pass_rate primary_action_code failure_code client_ref run_id
-        model_id task_type tree tree_reason origin revision released_at received_at completed_at document cost eval_duration_ms
-        submitted_at fetched_at fetch_lag_ms top_issues top_strengths target_type_code flow_id comfyui_workflow_id job_class_code
-        source_code generation_prompt generated_image_url parent_evaluation_id evaluation_key""",
+    "v_verdicts": """evaluation_id event status overall_passed weighted_pass_rate primary_action_code failure_code client_ref
+        run_id model_id task_type tree tree_reason origin revision released_at received_at completed_at document cost
+        eval_duration_ms submitted_at fetched_at fetch_lag_ms top_issues top_strengths target_type_code flow_id
+        comfyui_workflow_id job_class_code source_code generation_prompt generated_image_url parent_evaluation_id
+        evaluation_key""",
     "v_judges": """evaluation_id position id name description category passed confidence weight reasoning evidence
         sub_point_results evaluation_key""",
     "v_issues": "evaluation_id position judge category subcategory detail evaluation_key",
