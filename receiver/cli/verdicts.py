@@ -10,12 +10,15 @@ from rich.tree import Tree
 
 from receiver.cli.common import UTF8, json_option, with_database
 from receiver.cli.output import console, print_json, print_table, shown
+from receiver.cli.timeline import print_timeline
 from receiver.core.matching import WORDS
+from receiver.core.timeline import Timeline
 from receiver.core.verdict import NOT_IN_LISTS, Verdict
 from receiver.errors import NotFound
 from receiver.settings import Settings
 from receiver.store import reading
 from receiver.store.database import Database
+from receiver.store.timeline import timeline
 from receiver.web.cursors import cursor_for
 from receiver.web.parameters import MOST_ITEMS, after_cursor, read_filter
 
@@ -64,18 +67,26 @@ def list_(limit: int, sort: reading.Sort, cursor: str | None, as_json: bool, **w
 
 @verdicts.command()
 @click.argument("evaluation_id", type=click.UUID)
+@click.option("--timeline", "wants_timeline", is_flag=True, help="Why it went where it went, in place of what it says.")
 @json_option
-def show(evaluation_id: UUID, as_json: bool) -> None:
-    """One verdict, with its judges and their reasons."""
+def show(evaluation_id: UUID, wants_timeline: bool, as_json: bool) -> None:
+    """One verdict, with its judges and their reasons; or how it came, was fetched and was delivered."""
 
     async def work(database: Database, _settings: Settings) -> None:
-        verdict = await database.read(reading.one, evaluation_id)
-        if verdict is None:
-            raise NotFound(f"there is no evaluation {evaluation_id} here")
-        if as_json:
-            print_json(verdict.model_dump(mode="json"))
+        found: Timeline | Verdict | None
+        if wants_timeline:
+            found = await database.read(timeline, evaluation_id, database.now())
         else:
-            console().print(tree_of(verdict))
+            found = await database.read(reading.one, evaluation_id)
+        match found:
+            case None:
+                raise NotFound(f"there is no evaluation {evaluation_id} here")
+            case _ if as_json:
+                print_json(found.model_dump(mode="json"))
+            case Timeline():
+                print_timeline(found)
+            case Verdict():
+                console().print(tree_of(found))
 
     with_database(work)
 

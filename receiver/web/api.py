@@ -1,23 +1,31 @@
 """The read API: stored verdicts, one or many, and the schema of their messages."""
 
 from collections.abc import Sequence
-from uuid import UUID
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.core.evaluation import EMBEDDED
+from receiver.core.timeline import Timeline
 from receiver.core.verdict import NOT_IN_LISTS, json_schema
 from receiver.errors import FieldProblem, Invalid, NotFound
 from receiver.store import reading
 from receiver.store.database import Database
+from receiver.store.timeline import timeline
 from receiver.web.answers import json_answer
 from receiver.web.caching import IF_NONE_MATCH, PUBLIC, TAG, UNCHANGED, kept_answer
 from receiver.web.cursors import cursor_for
-from receiver.web.examples import ITEM, VERDICT
+from receiver.web.examples import ITEM, TIMELINE, VERDICT
 from receiver.web.operations import Answer, Operation
-from receiver.web.parameters import EMBED, EVALUATION_ID, LIST_PARAMETERS, read_list_query
+from receiver.web.parameters import (
+    EMBED,
+    EVALUATION_ID,
+    LIST_PARAMETERS,
+    evaluation_id_of,
+    read_list_query,
+    refuse_parameters,
+)
 from receiver.web.shapes import ShownVerdict, VerdictPage
 
 SCHEMA_JSON = "application/schema+json"
@@ -51,6 +59,15 @@ class Api:
                 errors=(NotFound,),
             ),
             Operation(
+                "show_timeline", "GET", "/v1/verdicts/{evaluation_id}/timeline", self.show_timeline,
+                "Why a verdict went where it went",
+                description="How it arrived, each try at a fetch or a delivery, and what is to come; the oldest first.",
+                right="read",
+                parameters=(EVALUATION_ID,),
+                answers=(Answer(200, "What happened to this evaluation here.", Timeline, TIMELINE),),
+                errors=(NotFound, Invalid),
+            ),
+            Operation(
                 "verdict_schema", "GET", "/schemas/verdict.v1.json", self.verdict_schema,
                 "The JSON Schema of a verdict",
                 parameters=(IF_NONE_MATCH,),
@@ -72,7 +89,7 @@ class Api:
 
     async def show_verdict(self, request: Request) -> Response:
         """`GET /v1/verdicts/{evaluation_id}`: the whole result; `?embed=` adds what Runflow embedded."""
-        evaluation_id, embeds = _id(request), _embeds(request)
+        evaluation_id, embeds = evaluation_id_of(request), _embeds(request)
         verdict = await self._database.read(reading.one, evaluation_id)
         if verdict is None:
             raise NotFound(f"there is no evaluation {evaluation_id} here")
@@ -82,16 +99,18 @@ class Api:
             content |= {name: there[name] for name in embeds}
         return kept_answer(request, orjson.dumps(content))
 
+    async def show_timeline(self, request: Request) -> Response:
+        """`GET /v1/verdicts/{evaluation_id}/timeline`: what happened to it here, and what is to come."""
+        evaluation_id = evaluation_id_of(request)
+        refuse_parameters(request)
+        found = await self._database.read(timeline, evaluation_id, self._database.now())
+        if found is None:
+            raise NotFound(f"there is no evaluation {evaluation_id} here")
+        return json_answer(found.model_dump(mode="json"))
+
     async def verdict_schema(self, request: Request) -> Response:
         """`GET /schemas/verdict.v1.json`: open to all."""
         return kept_answer(request, self._schema, media=SCHEMA_JSON, cache_control=PUBLIC)
-
-
-def _id(request: Request) -> UUID:
-    try:
-        return UUID(request.path_params["evaluation_id"])
-    except ValueError:
-        raise NotFound("an evaluation's id is a UUID") from None
 
 
 def _embeds(request: Request) -> list[str]:

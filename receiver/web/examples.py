@@ -1,12 +1,14 @@
 """One evaluation as it is shown in all examples of the API's description."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from receiver.core.timeline import Delivered, Fetched, FetchFailed, Received, Released, Timeline
 from receiver.core.verdict import NOT_IN_LISTS, Action, Issue, Judge, Verdict
 
 EVALUATION: Final = "01a1ef00-87be-711d-ab0d-549b6f03675a"
+_RECEIVED_AT: Final = datetime(2026, 11, 18, 14, 13, 25, tzinfo=UTC)
 _ISSUE: Final = "Jawline is visibly narrower than in the reference photo."
 
 _VERDICT: Final = Verdict(
@@ -24,7 +26,7 @@ _VERDICT: Final = Verdict(
     cost="0.050000",
     submitted_at=datetime(2026, 11, 18, 14, 12, 31, tzinfo=UTC),
     completed_at=datetime(2026, 11, 18, 14, 13, 22, tzinfo=UTC),
-    received_at=datetime(2026, 11, 18, 14, 13, 25, tzinfo=UTC),
+    received_at=_RECEIVED_AT,
     judges=[
         Judge(name="identity", passed=False, confidence=0.88, weight=0.3, reasoning="Jawline and eye spacing differ.")
     ],
@@ -51,3 +53,46 @@ CALLBACK: Final[dict[str, Any]] = {
     "failure_code": None,
     "completed_at": VERDICT["completed_at"],
 }
+
+TIMELINE: Final[dict[str, Any]] = Timeline(
+    items=[
+        Received(
+            at=_RECEIVED_AT,
+            event="evaluation.completed",
+            origin="callback",
+            secret_label="main",  # noqa: S106 (a label)
+            request_id="req_5d2f0c",
+            oddities=[],
+            waiting=False,
+        ),
+        FetchFailed(
+            at=_RECEIVED_AT + timedelta(milliseconds=140),
+            outcome="again",
+            attempt=1,
+            reason="server_error",
+            detail="503 SERVICE_UNAVAILABLE",
+            status=503,
+            due_at=_RECEIVED_AT + timedelta(milliseconds=900),
+        ),
+        Fetched(at=_RECEIVED_AT + timedelta(milliseconds=1030)),
+        Released(
+            at=_RECEIVED_AT + timedelta(milliseconds=1030),
+            revision=1,
+            tree="complete",
+            tree_reason=None,
+            status="completed",
+            overall_passed=False,
+            sinks=["verdicts"],
+        ),
+        Delivered(
+            at=_RECEIVED_AT + timedelta(milliseconds=1042),
+            delivery=1207,
+            sink="verdicts",
+            revision=1,
+            replay_id="",
+            attempt=1,
+            remote_id="1795011206042-0",
+        ),
+    ],
+    complete=True,
+).model_dump(mode="json")

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast, get_args
+from uuid import UUID
 
 from pydantic import ValidationError
 from starlette.datastructures import QueryParams
+from starlette.requests import Request
 
 from receiver.core.evaluation import EMBEDDED
 from receiver.core.matching import WORDS, Filter
-from receiver.errors import FieldProblem, Invalid
+from receiver.errors import FieldProblem, Invalid, NotFound
 from receiver.store.reading import Position, Sort
 from receiver.web.bodies import plain
 from receiver.web.cursors import read_cursor
@@ -50,6 +52,20 @@ EMBED = Parameter(
     {"type": "array", "items": {"type": "string", "enum": [*EMBEDDED, ""]}}, explode=False,
 )  # fmt: skip
 _PAGING = tuple(each.name for each in _PAGING_PARAMETERS)
+
+
+def evaluation_id_of(request: Request) -> UUID:
+    """The evaluation that the path names. Raises `NotFound`."""
+    try:
+        return UUID(request.path_params["evaluation_id"])
+    except ValueError:
+        raise NotFound("an evaluation's id is a UUID") from None
+
+
+def refuse_parameters(request: Request) -> None:
+    """For an operation whose query has none. Raises `Invalid`, which names each."""
+    if request.query_params:
+        raise Invalid([FieldProblem(name, "unknown; there are none") for name in request.query_params])
 
 
 class ListQuery(NamedTuple):
