@@ -19,7 +19,7 @@ from aiormq.connection import TransportFactory
 from receiver.core.envelope import CONTENT_TYPE, Message
 from receiver.sinks.amqp import AmqpOptions
 from receiver.sinks.base import Again, Done, Down, Never, Outcome, SinkError
-from receiver.sinks.connecting import BROKEN, Kept
+from receiver.sinks.connecting import BROKEN, Kept, abort
 
 HEARTBEAT = 30
 """Seconds; after three without a sign of the other side the connection is given up."""
@@ -58,7 +58,7 @@ class _Transport(TransportFactory):
     def abort(self) -> None:
         """The other side may have gone without a word, and would never read what is left."""
         if self._writer is not None:
-            self._writer.transport.abort()
+            abort(self._writer)
 
 
 class Link:

@@ -5,6 +5,7 @@ import socket
 import ssl
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Generic, Protocol, Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -74,6 +75,12 @@ class Connection(Protocol):
     async def close(self) -> None:
         """At once, whatever the other side does."""
         ...
+
+
+def abort(writer: asyncio.StreamWriter) -> None:
+    """Ends a connection at once, whatever is still to be read or written; also one that has ended."""
+    with suppress(AttributeError):  # asyncio's, where TLS was ended before
+        writer.transport.abort()
 
 
 def parts_of(address: SecretStr) -> SplitResult | None:

@@ -19,7 +19,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, Servi
 
 from receiver.core.envelope import CONTENT_TYPE, Message
 from receiver.sinks.base import Again, Done, Down, Never, Outcome, SinkError
-from receiver.sinks.connecting import BROKEN, NOT_IN_TIME, Kept
+from receiver.sinks.connecting import BROKEN, NOT_IN_TIME, Kept, abort
 from receiver.sinks.nats import NatsOptions
 
 MESSAGE_ID = "Nats-Msg-Id"
@@ -51,7 +51,7 @@ class _Transport(TcpTransport):
 
     def close(self) -> None:
         if self._io_writer is not None:
-            self._io_writer.transport.abort()
+            abort(self._io_writer)
 
     async def wait_closed(self) -> None:
         """Aborted is closed. Where TLS has failed, the client would wait for ever for the connection beneath to end."""

@@ -13,7 +13,7 @@ from receiver import __version__
 from receiver.core.retry import retry_after
 from receiver.httpclient import URL, ConnectError, HTTPError, InvalidURL, Response, open_client, tls_context, why
 from receiver.sinks.base import Again, Down, Never, SinkError
-from receiver.sinks.connecting import why_not_connected
+from receiver.sinks.connecting import abort, why_not_connected
 
 LONGEST_WAIT = timedelta(hours=1)
 """What a `Retry-After` is cut to: a wait of days would be a mistake of the other side's."""
@@ -153,7 +153,7 @@ class Poster:
             raise SinkError("no connection in time") from error
         except OSError as error:
             raise SinkError(why_not_connected(error)) from error
-        writer.transport.abort()
+        abort(writer)
         with suppress(OSError):
             await writer.wait_closed()
 

@@ -36,10 +36,10 @@ MATRIX: Mapping[type[Broker], str] = {
 LEFT_OUT = {"amqp-stopped", "amqp-alarmed"}
 """Where there is little time: each of these takes the one RabbitMQ that all use away for seconds."""
 QUICK = Scale(altered="short-pauses")
-HARD = Scale(connections=8, pause=0.05, least=5)
+HARD = Scale(connections=8, pause=0.05, before=100, least=5)
 ALL = [(kind, trouble) for kind, troubles in MATRIX.items() for trouble in troubles.split()]
 
-Opened = Callable[[Sequence[str]], Awaitable[list[Broker]]]
+Opened = Callable[[Sequence[str], Scale], Awaitable[list[Broker]]]
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ async def opened(kind: type[Broker], server: object, tmp_path: Path) -> AsyncIte
     """Starts one for each of these troubles."""
     async with AsyncExitStack() as stack:
 
-        async def open_(troubles: Sequence[str]) -> list[Broker]:
-            brokers = [kind(trouble, tmp_path / trouble, server) for trouble in troubles]
+        async def open_(troubles: Sequence[str], scale: Scale) -> list[Broker]:
+            brokers = [kind(trouble, scale.before, tmp_path / trouble, server) for trouble in troubles]
             return [await stack.enter_async_context(broker) for broker in brokers]
 
         yield open_
@@ -72,7 +72,7 @@ async def test_all_at_once(
     kind: type[Broker], opened: Opened, install: Install, sqlite_address: str, look_into: LookInto, report: Report
 ) -> None:
     """On SQLite, one process."""
-    phases = [await opened(troubles) for troubles in _phases(kind, LEFT_OUT)]
+    phases = [await opened(troubles, QUICK) for troubles in _phases(kind, LEFT_OUT)]
     ordeal = Ordeal(install, sqlite_address, look_into(sqlite_address), phases, QUICK)
     for fate in await ordeal.run():
         report(str(fate))
@@ -84,7 +84,7 @@ async def test_all_at_once_on_postgresql(
     kind: type[Broker], opened: Opened, install: Install, postgres_address: str, look_into: LookInto, report: Report
 ) -> None:
     """One process takes in, two deliver."""
-    phases = [await opened(troubles) for troubles in _phases(kind)]
+    phases = [await opened(troubles, HARD) for troubles in _phases(kind)]
     ordeal = Ordeal(install, postgres_address, look_into(postgres_address), phases, HARD)
     for fate in await ordeal.run():
         report(str(fate))
@@ -98,7 +98,7 @@ async def test_one_by_itself(
     trouble: str, opened: Opened, install: Install, sqlite_address: str, look_into: LookInto, report: Report
 ) -> None:
     """On SQLite, one process."""
-    ordeal = Ordeal(install, sqlite_address, look_into(sqlite_address), [await opened([trouble])], HARD)
+    ordeal = Ordeal(install, sqlite_address, look_into(sqlite_address), [await opened([trouble], HARD)], HARD)
     [fate] = await ordeal.run()
     report(str(fate))
 

@@ -1,9 +1,11 @@
 """A TCP proxy in front of a server, whose cable a test pulls, cuts and makes slow."""
 
 import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from tests.sinks.servers import Connection, TcpServer, connected, free_port
 
@@ -20,12 +22,13 @@ class _Line:
 class Gap:
     """Passes on what is said. What it swallows it tells neither side of; new connections are as it is at their time."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, tls: ssl.SSLContext | None = None) -> None:
+        """With `tls` it is spoken to the client; it is taken off before the server."""
         self._behind = port
         self._asks = self._answers = True
         self._delay = 0.0
         self._lines: set[_Line] = set()
-        self._server = TcpServer(self._relay, port=free_port())
+        self._server = TcpServer(self._relay, tls=tls, port=free_port())
 
     async def __aenter__(self) -> Self:
         await self._server.__aenter__()
@@ -89,28 +92,45 @@ class Gap:
         self._lines.add(line)
         try:
             async with connected(self._behind) as server:
-                await self._pass_on(line, server)
+                await pass_on(
+                    client,
+                    server,
+                    asks=lambda: self._passes(line, "asks"),
+                    answers=lambda: self._passes(line, "answers"),
+                )
         finally:
             self._lines.discard(line)
 
-    async def _pass_on(self, line: _Line, server: Connection) -> None:
-        directions = [
-            asyncio.create_task(self._pump(line, line.client.reader, server.writer, is_answer=False)),
-            asyncio.create_task(self._pump(line, server.reader, line.client.writer, is_answer=True)),
-        ]
-        try:
-            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in directions:
-                task.cancel()
-            await asyncio.gather(*directions, return_exceptions=True)
+    async def _passes(self, line: _Line, way: Literal["asks", "answers"]) -> bool:
+        if self._delay:
+            await asyncio.sleep(self._delay)
+        return line.asks if way == "asks" else line.answers
 
-    async def _pump(
-        self, line: _Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool
-    ) -> None:
-        while data := await reader.read(65536):
-            if self._delay:
-                await asyncio.sleep(self._delay)
-            if line.answers if is_answer else line.asks:
-                writer.write(data)
-                await writer.drain()
+
+async def _always() -> bool:
+    return True
+
+
+Passes = Callable[[], Awaitable[bool]]
+"""Whether the next piece goes through."""
+
+
+async def pass_on(client: Connection, server: Connection, *, asks: Passes = _always, answers: Passes = _always) -> None:
+    """Both ways, until one of them has had enough."""
+    ways = [
+        asyncio.create_task(_pump(client.reader, server.writer, asks)),
+        asyncio.create_task(_pump(server.reader, client.writer, answers)),
+    ]
+    try:
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+
+
+async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter, passes: Passes) -> None:
+    while data := await source.read(65536):
+        if await passes():
+            target.write(data)
+            await target.drain()

@@ -38,6 +38,11 @@ class KafkaCluster:
         )
         self.address = self._line()
 
+    @property
+    def port(self) -> int:
+        """Of its address, on this machine."""
+        return int(self.address.rpartition(":")[2])
+
     def _line(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline().strip()

@@ -19,6 +19,8 @@ import pytest
 
 LONG = 30.0
 """Seconds that a wait may take on a slow machine."""
+MOMENTS = 5
+"""Turns of the event loop in which a conversation begins with a connection that was accepted just now."""
 
 
 class Request(NamedTuple):
@@ -95,8 +97,9 @@ class TcpServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
+        for _ in range(MOMENTS):
+            await asyncio.sleep(0)
+        self.drop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 

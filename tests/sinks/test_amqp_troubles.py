@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from receiver.sinks.base import Again, Done, Down, Outcome, Sink, SinkError
+from receiver.sinks.base import Again, Done, Down, Outcome
 from tests.sinks.amqp_side import RabbitServer, channel_at, ids, make_queue, sink_to
 from tests.sinks.destinations import PASSWORD
 from tests.sinks.gap import Gap
 from tests.sinks.messages import message
-from tests.sinks.servers import LONG, Connection, TcpServer
+from tests.sinks.servers import LONG
+from tests.sinks.troubles import broken_under_way, keys, outcome_of, through_a_cut, until_done
 
 UNKNOWN = Down("it does not know our user or password")
 FULL = Down("it did not accept the message: a queue is full, or too few of its replicas are there")
@@ -28,19 +29,6 @@ async def queue(rabbit: RabbitServer) -> AsyncIterator[str]:
         await channel.queue_delete(name)
 
 
-async def until_done(sink: Sink, *numbers: int) -> None:
-    """Sends these, and what was not done of them again, as the pipeline does."""
-    left = list(numbers)
-    while left:
-        outcomes = await sink.send([message(number) for number in left])
-        left = [number for number, outcome in zip(left, outcomes, strict=True) if not isinstance(outcome, Done)]
-
-
-def keys(*numbers: int) -> list[str]:
-    """The ids of these messages."""
-    return [message(number).key for number in numbers]
-
-
 async def test_a_cut_without_a_word_ends_in_the_timeout_and_is_mended_by_a_new_connection(
     rabbit: RabbitServer, queue: str
 ) -> None:
@@ -48,16 +36,7 @@ async def test_a_cut_without_a_word_ends_in_the_timeout_and_is_mended_by_a_new_c
     await make_queue(rabbit.url, queue)
     async with Gap(rabbit.port) as gap:
         sink = sink_to(f"amqp://guest:guest@127.0.0.1:{gap.port}/", routing_key=queue, timeout=0.5)
-        await until_done(sink, 1)
-        gap.pull()
-        cut = await sink.send([message(2, generation_prompt="x" * 4_000_000), message(3)])
-        away = await sink.send([message(2), message(3)])
-        with pytest.raises(SinkError, match="no connection in time"):
-            await sink.check()
-        gap.mend()
-        async with asyncio.timeout(LONG):
-            await until_done(sink, 2, 3)
-        await sink.close()
+        cut, away = await through_a_cut(sink, gap)
 
     assert cut == [Again("no answer in time")] * 2
     assert away == [Down("no connection in time")] * 2
@@ -69,14 +48,7 @@ async def test_what_is_under_way_when_the_connection_breaks_is_not_done(rabbit: 
     await make_queue(rabbit.url, queue)
     async with Gap(rabbit.port) as gap:
         sink = sink_to(f"amqp://guest:guest@127.0.0.1:{gap.port}/", routing_key=queue)
-        await until_done(sink, 1)
-        gap.pull()
-        batch = [message(2, generation_prompt="x" * 8_000_000), *(message(number) for number in range(3, 102))]
-        sending = [asyncio.create_task(sink.send(batch)) for _ in range(3)]
-        await asyncio.wait(sending, timeout=0.1)
-        gap.drop()
-        outcomes = {outcome for each in await asyncio.gather(*sending) for outcome in each}
-        await sink.close()
+        outcomes = await broken_under_way(sink, gap)
 
     assert outcomes == {Down("no connection, or a broken one")}
     assert set(await ids(rabbit.url, queue)) == set(keys(1))
@@ -145,16 +117,9 @@ async def test_a_user_that_may_not_write_is_down(rabbit: RabbitServer) -> None:
     assert outcomes == [Down("our user may not write to exchange amq.fanout")] * 2
 
 
-async def outcome_of(url: str, **changes: Any) -> Outcome:
+async def outcome_at(url: str, **changes: Any) -> Outcome:
     """What one message comes to there; a check says the same."""
-    sink = sink_to(url, **{"routing_key": "nowhere", **changes})
-    [outcome] = await sink.send([message()])
-    with pytest.raises(SinkError) as caught:
-        await sink.check()
-    await sink.close()
-    assert isinstance(outcome, Down)
-    assert str(caught.value) == outcome.reason
-    return outcome
+    return await outcome_of(sink_to(url, **{"routing_key": "nowhere", **changes}))
 
 
 async def test_who_is_not_known_is_down(rabbit: RabbitServer) -> None:
@@ -162,20 +127,20 @@ async def test_who_is_not_known_is_down(rabbit: RabbitServer) -> None:
     host = f"127.0.0.1:{rabbit.port}"
     no_host = Down("the virtual host is not there, or not open to our user, or a limit of it is reached")
 
-    assert await outcome_of(f"amqp://guest:{PASSWORD}@{host}/") == UNKNOWN
-    assert await outcome_of(f"amqp://{PASSWORD}:guest@{host}/") == UNKNOWN
-    assert await outcome_of(f"amqp://{host}/{PASSWORD}") == no_host
+    assert await outcome_at(f"amqp://guest:{PASSWORD}@{host}/") == UNKNOWN
+    assert await outcome_at(f"amqp://{PASSWORD}:guest@{host}/") == UNKNOWN
+    assert await outcome_at(f"amqp://{host}/{PASSWORD}") == no_host
 
 
 async def test_tls_is_spoken_and_certificates_are_verified_on_both_sides(rabbit: RabbitServer) -> None:
     """With the authority's file and a certificate of ours it is let in. Without either: Down."""
     url, files = f"amqps://guest:guest@127.0.0.1:{rabbit.tls_port}/", rabbit.files
-    both = await outcome_of(url, tls_ca=files["ca"], tls_cert=files["client"])
-    unknown = await outcome_of(url, tls_cert=files["client"])
+    both = await outcome_at(url, tls_ca=files["ca"], tls_cert=files["client"])
+    unknown = await outcome_at(url, tls_cert=files["client"])
     sink = sink_to(url, routing_key="nowhere", tls_ca=files["ca"])
     [nameless] = await sink.send([message()])
     await sink.close()
-    lost = await outcome_of(url, tls_ca="/nowhere/lost.pem")
+    lost = await outcome_at(url, tls_ca="/nowhere/lost.pem")
 
     assert both == Down("there is no queue nowhere")
     assert isinstance(unknown, Down)
@@ -187,44 +152,7 @@ async def test_tls_is_spoken_and_certificates_are_verified_on_both_sides(rabbit:
 
 async def test_tls_is_not_given_up_where_there_is_none(rabbit: RabbitServer) -> None:
     """A server that speaks in the clear is told no secret."""
-    outcome = await outcome_of(f"amqps://u:{PASSWORD}@127.0.0.1:{rabbit.port}/")
+    outcome = await outcome_at(f"amqps://u:{PASSWORD}@127.0.0.1:{rabbit.port}/")
 
     assert isinstance(outcome, Down)
     assert outcome.reason.startswith("cannot connect: TLS failed")
-
-
-async def outcome_of_a_server_that(converse: Any, **changes: Any) -> Outcome:
-    """What one message comes to at a server that is no RabbitMQ, or behaves badly."""
-    async with asyncio.timeout(LONG), TcpServer(converse) as server:
-        return await outcome_of(f"amqp://127.0.0.1:{server.port}", **changes)
-
-
-async def test_a_server_that_accepts_and_says_nothing_is_bounded() -> None:
-    """No greeting: the timeout ends it."""
-    assert await outcome_of_a_server_that(Connection.hang, timeout=0.2) == Down("no connection in time")
-
-
-async def test_connections_that_are_cut_are_down() -> None:
-    """Cut at once, each time."""
-
-    async def cut(connection: Connection) -> None:
-        connection.reset()
-
-    assert await outcome_of_a_server_that(cut) == Down("cannot connect: it hung up at once")
-
-
-async def test_another_protocol_is_no_amqp() -> None:
-    """An HTTP server on that port."""
-
-    async def speak_http(connection: Connection) -> None:
-        await connection.say("HTTP/1.1 400 Bad Request\r\n\r\n")
-        await connection.hang()
-
-    outcome = await outcome_of_a_server_that(speak_http, timeout=0.3)
-
-    assert isinstance(outcome, Down)
-
-
-async def test_a_name_that_is_not_known_is_told() -> None:
-    """Not the name itself."""
-    assert await outcome_of("amqp://nowhere.invalid") == Down("cannot connect: its name is not known")

@@ -3,19 +3,19 @@
 import asyncio
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trustme
 
 from receiver.sinks.base import Again, Done, Down, Outcome, SinkError
-from receiver.sinks.kafka import KafkaOptions, KafkaSink
+from receiver.sinks.kafka import KafkaSink
 from tests.sinks.destinations import PASSWORD
+from tests.sinks.gap import Gap, pass_on
 from tests.sinks.kafka_side import NOT_YOUR_CLUSTER, NOT_YOURS, THROTTLED, UNKNOWN_TOPIC, KafkaCluster
 from tests.sinks.messages import message
-from tests.sinks.servers import LONG, Connection, TcpServer, WebServer, answering, nobody_listens
+from tests.sinks.servers import LONG, Connection, TcpServer, connected, nobody_listens
 
 
 async def outcome_of(sink: KafkaSink, number: int = 1) -> Outcome:
@@ -163,33 +163,14 @@ async def test_a_sink_that_is_closed_lets_nobody_wait(kafka: KafkaCluster) -> No
     assert [record.headers["id"] for record in kafka.records(topic)] == [message(1).key]
 
 
-async def test_a_server_that_is_no_kafka_is_bounded_by_the_timeout() -> None:
-    """An HTTP server on that port; and one that says nothing."""
-    async with WebServer(answering(400)) as web, TcpServer(Connection.hang) as silent:
-        sinks = [_sink_to(server.port, timeout=0.2) for server in (web, silent)]
-        outcomes = await asyncio.gather(*(outcome_of(sink) for sink in sinks))
-        checks = await asyncio.gather(*(sink.check() for sink in sinks), return_exceptions=True)
-        await asyncio.gather(*(sink.close() for sink in sinks))
-
-    assert [outcome for outcome in outcomes if not isinstance(outcome, Again | Down)] == []
-    assert [type(check) for check in checks] == [SinkError] * 2
-
-
-async def test_nobody_there_is_said_plainly() -> None:
-    """A name that is not known, and a port where nobody is."""
+async def test_nobody_there_is_said_plainly(kafka: KafkaCluster) -> None:
+    """A port where nobody is."""
     with nobody_listens() as port:
-        refusing = _sink_to(port)
-        unknown = KafkaSink(refusing._options.model_copy(update={"bootstrap_servers": "nobody.invalid:9092"}))
-        outcomes = [await outcome_of(refusing), await outcome_of(unknown)]
-        await refusing.close()
-        await unknown.close()
+        sink = kafka.sink("t", bootstrap_servers=f"127.0.0.1:{port}")
+        outcome = await outcome_of(sink)
+        await sink.close()
 
-    assert outcomes == [Down("no connection, or a broken one"), Down("its name is not known")]
-
-
-def _sink_to(port: int, **changes: object) -> KafkaSink:
-    given = {"name": "it", "bootstrap_servers": f"127.0.0.1:{port}", "topic": "t", "timeout": LONG, **changes}
-    return KafkaSink(KafkaOptions.model_validate(given))
+    assert outcome == Down("no connection, or a broken one")
 
 
 @pytest.fixture
@@ -198,40 +179,6 @@ def own_kafka() -> Iterator[KafkaCluster]:
     cluster = KafkaCluster()
     yield cluster
     cluster.end()
-
-
-@asynccontextmanager
-async def in_front_of(
-    cluster: KafkaCluster, relay: Callable[[Connection, Connection], Awaitable[None]], tls: ssl.SSLContext | None = None
-) -> AsyncIterator[int]:
-    """Stands between a client and the broker, which sends clients there."""
-
-    async def converse(client: Connection) -> None:
-        reader, writer = await asyncio.open_connection(*cluster.address.split(":"))
-        try:
-            await relay(client, Connection(reader, writer))
-        finally:
-            writer.transport.abort()
-
-    async with TcpServer(converse, tls=tls) as server:
-        cluster.tell("advertise", server.port)
-        yield server.port
-
-
-async def pass_on(client: Connection, broker: Connection) -> None:
-    """Both ways, until one has had enough."""
-    ways = [asyncio.create_task(_pump(*way)) for way in ((client, broker), (broker, client))]
-    try:
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-
-
-async def _pump(source: Connection, target: Connection) -> None:
-    while data := await source.reader.read(65536):
-        await target.say(data)
 
 
 async def test_tls_is_spoken_with_a_certificate_of_ours_and_theirs_is_verified(
@@ -255,9 +202,10 @@ async def test_tls_is_spoken_with_a_certificate_of_ours_and_theirs_is_verified(
         },
     )
     outcomes = []
-    async with in_front_of(own_kafka, pass_on, server) as port:
+    async with Gap(own_kafka.port, tls=server) as gap:
+        own_kafka.tell("advertise", gap.port)
         for files in ({**ca, **ours_too}, ours_too, ca):
-            sink = own_kafka.sink(topic, bootstrap_servers=f"127.0.0.1:{port}", tls=True, **files)
+            sink = own_kafka.sink(topic, bootstrap_servers=f"127.0.0.1:{gap.port}", tls=True, **files)
             outcomes.append(await outcome_of(sink))
             await sink.close()
 
@@ -320,8 +268,14 @@ async def _answer(connection: Connection, number: int, content: bytes) -> None:
 async def test_user_and_password_are_given_and_wrong_ones_pause_the_sink(own_kafka: KafkaCluster) -> None:
     """By SASL PLAIN. The reason does not show them."""
     topic = own_kafka.topic()
-    async with in_front_of(own_kafka, gatekeeper) as port:
-        given = {"bootstrap_servers": f"127.0.0.1:{port}", "sasl_mechanism": "PLAIN", "username": "app"}
+
+    async def converse(client: Connection) -> None:
+        async with connected(own_kafka.port) as broker:
+            await gatekeeper(client, broker)
+
+    async with TcpServer(converse) as server:
+        own_kafka.tell("advertise", server.port)
+        given = {"bootstrap_servers": f"127.0.0.1:{server.port}", "sasl_mechanism": "PLAIN", "username": "app"}
         wrong = own_kafka.sink(topic, password=PASSWORD, **given)
         refused = await outcome_of(wrong)
         assert isinstance(refused, Down)

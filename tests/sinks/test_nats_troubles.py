@@ -16,6 +16,7 @@ from tests.sinks.messages import message
 from tests.sinks.nats_keys import Operator, pair
 from tests.sinks.nats_side import STREAM, SUBJECT, NatsServer, ids, jetstream_at, make_stream, sink_to
 from tests.sinks.servers import LONG, Connection, TcpServer
+from tests.sinks.troubles import broken_under_way, keys, outcome_of, through_a_cut, until_done
 
 BROKEN = Down("no connection, or a broken one")
 REFUSED = Down("cannot connect: refused")
@@ -51,19 +52,6 @@ async def launch(tmp_path: Path) -> AsyncIterator[Launch]:
 def address(server: NatsServer, who: str = "admin:admin") -> str:
     """Its address for a user."""
     return f"nats://{who}@127.0.0.1:{server.port}"
-
-
-async def until_done(sink: Sink, *numbers: int) -> None:
-    """Sends these, and what was not done of them again, as the pipeline does."""
-    left = list(numbers)
-    while left:
-        outcomes = await sink.send([message(number) for number in left])
-        left = [number for number, outcome in zip(left, outcomes, strict=True) if not isinstance(outcome, Done)]
-
-
-def keys(*numbers: int) -> list[str]:
-    """The ids of these messages."""
-    return [message(number).key for number in numbers]
 
 
 async def test_it_goes_on_by_itself_after_a_restart(server: NatsServer) -> None:
@@ -119,17 +107,7 @@ async def test_a_cut_without_a_word_ends_in_the_timeout_and_is_mended_by_a_new_c
     await server.start()
     await make_stream(server.url)
     async with Gap(server.port) as gap:
-        sink = sink_to(f"nats://127.0.0.1:{gap.port}", timeout=0.3)
-        await until_done(sink, 1)
-        gap.pull()
-        cut = await sink.send([message(2, generation_prompt="x" * 4_000_000), message(3)])
-        away = await sink.send([message(2), message(3)])
-        with pytest.raises(SinkError, match="no connection in time"):
-            await sink.check()
-        gap.mend()
-        async with asyncio.timeout(LONG):
-            await until_done(sink, 2, 3)
-        await sink.close()
+        cut, away = await through_a_cut(sink_to(f"nats://127.0.0.1:{gap.port}", timeout=0.3), gap)
 
     assert cut == [Again("no answer in time")] * 2
     assert away == [Down("no connection in time")] * 2
@@ -175,15 +153,7 @@ async def test_what_is_under_way_when_the_connection_breaks_is_not_done(server: 
     await server.start()
     await make_stream(server.url)
     async with Gap(server.port) as gap:
-        sink = sink_to(f"nats://127.0.0.1:{gap.port}")
-        await until_done(sink, 1)
-        gap.pull()
-        batch = [message(2, generation_prompt="x" * 8_000_000), *(message(number) for number in range(3, 102))]
-        sending = [asyncio.create_task(sink.send(batch)) for _ in range(3)]
-        await asyncio.wait(sending, timeout=0.1)
-        gap.drop()
-        outcomes = {outcome for each in await asyncio.gather(*sending) for outcome in each}
-        await sink.close()
+        outcomes = await broken_under_way(sink_to(f"nats://127.0.0.1:{gap.port}"), gap)
 
     assert outcomes == {BROKEN}
     assert await ids(server.url) == keys(1)
@@ -219,18 +189,9 @@ async def test_without_jetstream_it_is_down(launch: Launch) -> None:
     assert isinstance(outcome, Down)
 
 
-async def outcome_of(url: str, **changes: Any) -> Outcome:
+async def outcome_at(url: str, **changes: Any) -> Outcome:
     """What one message comes to there; a check says the same."""
-    sink = sink_to(url, **changes)
-    [outcome] = await sink.send([message()])
-    if isinstance(outcome, Done):
-        await sink.check()
-    else:
-        with pytest.raises(SinkError) as caught:
-            await sink.check()
-        assert str(caught.value) == outcome.reason
-    await sink.close()
-    return outcome
+    return await outcome_of(sink_to(url, **changes))
 
 
 @pytest.mark.parametrize(
@@ -246,8 +207,8 @@ async def test_who_we_are_is_shown_and_only_the_right_one_is_let_in(launch: Laun
     good = sink_to(address(server, right))
     [outcome] = await good.send([message()])
     await good.close()
-    refused = [await outcome_of(address(server, wrong)) for wrong in (f"u:not{PASSWORD}", f"not{PASSWORD}")]
-    refused.append(await outcome_of(server.url))
+    refused = [await outcome_at(address(server, wrong)) for wrong in (f"u:not{PASSWORD}", f"not{PASSWORD}")]
+    refused.append(await outcome_at(server.url))
 
     assert isinstance(outcome, Down)
     assert outcome.reason.startswith("no stream takes the subject")
@@ -290,7 +251,7 @@ async def test_a_key_of_ours_is_shown(launch: Launch, tmp_path: Path) -> None:
     for number, seed in enumerate((key.seed, pair().seed, PASSWORD)):
         file = tmp_path / f"{number}.nk"
         file.write_text(f"{seed}\n")
-        outcomes.append(await outcome_of(server.url, nkey=str(file)))
+        outcomes.append(await outcome_at(server.url, nkey=str(file)))
 
     assert isinstance(outcomes[0], Down)
     assert outcomes[0].reason.startswith("no stream takes the subject")
@@ -369,13 +330,13 @@ async def test_tls_is_spoken_and_certificates_are_verified_on_both_sides(
         f"tls {{ cert_file: '{files['server']}', key_file: '{files['server']}', ca_file: '{files['ca']}', verify: true }}"
     )
     url = server.url.replace("nats:", "tls:")
-    both = await outcome_of(url, tls_ca=files["ca"], tls_cert=files["client"])
-    unknown = await outcome_of(url, tls_cert=files["client"])
+    both = await outcome_at(url, tls_ca=files["ca"], tls_cert=files["client"])
+    unknown = await outcome_at(url, tls_cert=files["client"])
     sink = sink_to(url, tls_ca=files["ca"])
     [nameless] = await sink.send([message()])
     await sink.close()
-    lost = await outcome_of(url, tls_ca=str(tmp_path / "lost.pem"))
-    odd = await outcome_of(url, tls_ca=files["ca"], tls_cert=files["ca"])
+    lost = await outcome_at(url, tls_ca=str(tmp_path / "lost.pem"))
+    odd = await outcome_at(url, tls_ca=files["ca"], tls_cert=files["ca"])
 
     assert isinstance(both, Down)
     assert both.reason.startswith("no stream takes the subject")
@@ -398,42 +359,7 @@ async def test_a_server_without_tls_is_refused_where_it_is_asked_for_and_told_no
             said += more
 
     async with TcpServer(greet) as server:
-        outcome = await outcome_of(f"tls://u:{PASSWORD}@127.0.0.1:{server.port}")
+        outcome = await outcome_at(f"tls://u:{PASSWORD}@127.0.0.1:{server.port}")
 
     assert outcome == Down("it offers no TLS, which tls:// asks for")
     assert said == b""
-
-
-async def outcome_of_a_server_that(converse: Any, **changes: Any) -> Outcome:
-    """What one message comes to at a server that is no NATS, or behaves badly."""
-    async with asyncio.timeout(LONG), TcpServer(converse) as server:
-        return await outcome_of(f"nats://127.0.0.1:{server.port}", **changes)
-
-
-async def test_a_server_that_accepts_and_says_nothing_is_bounded() -> None:
-    """No greeting: the timeout ends it."""
-    assert await outcome_of_a_server_that(Connection.hang, timeout=0.2) == Down("no connection in time")
-
-
-async def test_connections_that_are_cut_are_down() -> None:
-    """Cut at once, each time."""
-
-    async def cut(connection: Connection) -> None:
-        connection.reset()
-
-    assert isinstance(await outcome_of_a_server_that(cut), Down)
-
-
-async def test_another_protocol_is_no_nats() -> None:
-    """An HTTP server on that port."""
-
-    async def speak_http(connection: Connection) -> None:
-        await connection.say("HTTP/1.1 400 Bad Request\r\n\r\n")
-        await connection.hang()
-
-    assert await outcome_of_a_server_that(speak_http) == Down("cannot connect")
-
-
-async def test_a_name_that_is_not_known_is_told() -> None:
-    """Not the name itself."""
-    assert await outcome_of("nats://nowhere.invalid") == Down("cannot connect: its name is not known")

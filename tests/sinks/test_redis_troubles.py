@@ -11,9 +11,11 @@ import trustme
 
 from receiver.sinks.base import Again, Done, Down, Outcome, SinkError
 from tests.sinks.destinations import PASSWORD
+from tests.sinks.gap import Gap
 from tests.sinks.messages import message
 from tests.sinks.redis_side import STREAM, ids, redis_at, sink_to
 from tests.sinks.servers import LONG, Connection, RedisServer, TcpServer
+from tests.sinks.troubles import keys, until_done
 
 
 async def test_it_goes_on_by_itself_after_a_restart(own_redis: RedisServer) -> None:
@@ -51,23 +53,15 @@ async def test_under_load_through_restarts_every_message_arrives_once(own_redis:
     """Killed and started again in the middle of batches: in the end each message is there, and none twice."""
     await own_redis.start()
     sink = sink_to(own_redis.url)
-    numbers = list(range(1, 401))
-
-    async def send_until_done(batch: list[int]) -> None:
-        while batch:
-            outcomes = await sink.send([message(number) for number in batch])
-            batch = [number for number, outcome in zip(batch, outcomes, strict=True) if not isinstance(outcome, Done)]
-
     async with asyncio.timeout(2 * LONG), asyncio.TaskGroup() as group:
         for start in range(0, 400, 20):
-            group.create_task(send_until_done(numbers[start : start + 20]))
+            group.create_task(until_done(sink, *range(start, start + 20)))
         for _ in range(3):
             own_redis.kill()
             await own_redis.start()
     await sink.close()
 
-    found = await ids(own_redis.url)
-    assert sorted(found) == sorted(message(number).key for number in numbers)
+    assert sorted(await ids(own_redis.url)) == sorted(keys(*range(400)))
 
 
 async def test_a_server_that_hangs_holds_up_no_longer_than_the_timeout(own_redis: RedisServer) -> None:
@@ -100,9 +94,7 @@ async def test_the_same_sink_goes_on_after_a_hang(own_redis: RedisServer) -> Non
     own_redis.signal(signal.SIGSTOP)
     hanging = await sink.send([message(4)])
     own_redis.signal(signal.SIGCONT)
-    async with asyncio.timeout(LONG):
-        while not isinstance((await sink.send([message(5)]))[0], Done):
-            pass
+    await until_done(sink, 5)
     await sink.close()
 
     assert hanging == [Again("no answer in time")]
@@ -116,33 +108,6 @@ async def outcome_of_a_server_that(converse: Any, **changes: Any) -> Outcome:
         [outcome] = await sink.send([message()])
         await sink.close()
     return outcome
-
-
-async def test_a_server_that_accepts_and_says_nothing_is_bounded() -> None:
-    """No greeting, no answer: the timeout ends it."""
-    assert await outcome_of_a_server_that(Connection.hang, timeout=0.2) == Again("no answer in time")
-
-
-async def test_connections_that_are_cut_are_down() -> None:
-    """Cut at once, each time: the server takes no connections."""
-
-    async def cut(connection: Connection) -> None:
-        await connection.reader.read(10)
-        connection.reset()
-
-    assert await outcome_of_a_server_that(cut) == Down("no connection, or a broken one")
-
-
-async def test_another_protocol_is_no_redis() -> None:
-    """An HTTP server on that port."""
-
-    async def speak_http(connection: Connection) -> None:
-        await connection.say("HTTP/1.1 400 Bad Request\r\n\r\n")
-        await connection.hang()
-
-    outcome = await outcome_of_a_server_that(speak_http)
-
-    assert isinstance(outcome, Again | Down)
 
 
 REFUSALS = {
@@ -220,9 +185,7 @@ async def test_a_user_without_a_right_adds_nothing_and_pauses_the_sink(own_redis
         outcomes = [(await sink.send([message()]))[0] for _ in range(3)]
         added = await ids(own_redis.url)
         await client.execute_command("ACL", "SETUSER", "app", "+@all")
-        async with asyncio.timeout(LONG):
-            while not isinstance((await sink.send([message()]))[0], Done):
-                pass
+        await until_done(sink, 1)
         await sink.close()
 
     assert [type(outcome) for outcome in outcomes] == [Down] * 3
@@ -276,16 +239,13 @@ async def test_a_replica_is_down(own_redis: RedisServer) -> None:
 
 
 async def test_tls_is_spoken_and_certificates_are_verified(
-    own_redis: RedisServer, authority: trustme.CA, tmp_path: Path
+    own_redis: RedisServer, authority: trustme.CA, tls: ssl.SSLContext, tmp_path: Path
 ) -> None:
     """`rediss://` with the authority's file is done; without it, Down."""
-    certificate = authority.issue_cert("127.0.0.1")
-    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     await own_redis.start()
-    port = await _tls_in_front_of(own_redis.port, tmp_path / "server.pem")
-    async with port as server:
-        address = f"rediss://127.0.0.1:{server.port}/0"
+    async with Gap(own_redis.port, tls=tls) as gap:  # as a Redis that was built with it takes it off by itself
+        address = f"rediss://127.0.0.1:{gap.port}/0"
         trusting = sink_to(f"{address}?ssl_ca_certs={tmp_path}/ca.pem")
         strict = sink_to(address)
         outcomes = [*await trusting.send([message(1)]), *await strict.send([message(2)])]
@@ -294,28 +254,3 @@ async def test_tls_is_spoken_and_certificates_are_verified(
 
     assert [type(outcome) for outcome in outcomes] == [Done, Down]
     assert await ids(own_redis.url) == [message(1).key]
-
-
-async def _tls_in_front_of(port: int, certificate: Path) -> TcpServer:
-    """Takes TLS off, as a Redis that was built with it does by itself."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-
-    async def relay(connection: Connection) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        back = asyncio.create_task(_pump(reader, connection.writer))
-        try:
-            await _pump(connection.reader, writer)
-        finally:
-            back.cancel()
-            await asyncio.gather(back, return_exceptions=True)
-            writer.close()
-            await writer.wait_closed()
-
-    return TcpServer(relay, tls=context)
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()

@@ -35,9 +35,11 @@ class Broker(ABC):
     environ: ClassVar[Mapping[str, str]] = {}
     """What the receiver needs in its environment."""
 
-    def __init__(self, trouble: str, folder: Path, server: Any) -> None:
+    def __init__(self, trouble: str, before: int, folder: Path, server: Any) -> None:
+        """`before`: the messages that are delivered before it."""
         folder.mkdir()
         self.trouble = trouble
+        self.before = before
         self.folder = folder
         self.shared = server
         self.name = f"{self.kind}-{trouble}"

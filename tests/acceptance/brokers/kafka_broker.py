@@ -26,7 +26,7 @@ class KafkaBroker(Broker):
         self._cluster = await asyncio.to_thread(KafkaCluster)
         self._topic = self._cluster.topic()
         self._cluster.tell("topic-error", self._topic, UNKNOWN_TOPIC)
-        return int(self._cluster.address.rpartition(":")[2])
+        return self._cluster.port
 
     async def make(self) -> None:
         self._cluster.tell("topic-error", self._topic, 0)

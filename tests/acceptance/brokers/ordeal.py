@@ -20,9 +20,8 @@ from tests.acceptance.brokers.web import AUTHORITY
 from tests.acceptance.collector import Collector, check_arrived
 from tests.acceptance.load import Callback, Load
 from tests.acceptance.processes import API_KEY, SECRET, Install, Installation, Program, until
+from tests.sinks.servers import LONG
 
-BEFORE = 5
-"""Messages that are delivered before the trouble begins."""
 LOOK_EVERY = 0.1
 MOST_GROWTH = 40
 """MB that a process may grow by while brokers are in trouble."""
@@ -31,10 +30,12 @@ _FAILURES = ("sink.paused", "sink.still_paused", "delivery.again")
 
 @dataclass(frozen=True)
 class Scale:
-    """`connections` and `pause`: the load's. `least`: the seconds that a trouble lasts at least. `altered`: the receivers."""
+    """`connections` and `pause`: the load's. `before`: the messages that are delivered before a trouble begins, which lasts
+    `least` seconds at least. `altered`: the receivers."""
 
     connections: int = 2
     pause: float = 0.1
+    before: int = 5
     least: float = 0.0
     altered: str = ""
 
@@ -90,7 +91,7 @@ class Ordeal:
         brokers = [broker for phase in self.phases for broker in phase]
         environ = {name: value for broker in brokers for name, value in broker.environ.items()}
         place = self.install(
-            beside.sink() + "".join(broker.sink() for broker in brokers),
+            beside.sink(timeout=LONG) + "".join(broker.sink() for broker in brokers),
             DATABASE_URL=self.address,
             DATABASE_AUTO_UPGRADE="on",
             RUNFLOW_API_URL=runflow.url,
@@ -129,7 +130,7 @@ class Ordeal:
         if broker.trouble == "missing":
             await until(lambda: self._failures(broker) > 0, f"{broker.name} fails", LOOK_EVERY)
         else:
-            await self._delivers(broker, BEFORE)
+            await self._delivers(broker, self.scale.before)
 
     async def _endure(self, broker: Broker, beside: Collector) -> None:
         trouble = TROUBLES[broker.trouble]
@@ -139,7 +140,7 @@ class Ordeal:
             if trouble.fails:
                 await until(lambda: self._failures(broker) > failed, f"{broker.name} fails", LOOK_EVERY)
             else:
-                await self._delivers(broker, BEFORE)
+                await self._delivers(broker, self.scale.before)
             await self._goes_on(beside)
             await asyncio.sleep(max(0.0, began + self.scale.least - time.monotonic()))
         mended = time.monotonic()

@@ -11,8 +11,8 @@ from tests.acceptance.collector import Arrival
 from tests.sinks.amqp_side import RabbitServer, channel_at, make_queue
 from tests.sinks.servers import LONG
 
-ROOM = 20
-"""Messages in a queue that is to be full."""
+ROOM = 10
+"""Messages more than come before the trouble, in a queue that is to be full."""
 
 
 class RabbitBroker(ServerBroker):
@@ -35,7 +35,7 @@ class RabbitBroker(ServerBroker):
         await make_queue(self.server.url, self._queue)
         if self.trouble == "full":
             # From the start: a limit below what a queue has would make it throw away its oldest messages.
-            limit = json.dumps({"max-length": ROOM, "overflow": "reject-publish"})
+            limit = json.dumps({"max-length": self.before + ROOM, "overflow": "reject-publish"})
             await self.server.control("set_policy", self._queue, f"^{self._queue}$", limit, "--apply-to", "queues")
 
     def options(self) -> dict[str, str | float | bool]:
