@@ -61,7 +61,7 @@ class Hook:
         return (
             Operation(
                 "take_callback", "POST", PATH, None, "Runflow's callback",
-                description="Answered after it is durably stored, and never before.",
+                description="Answered after it is durably stored, and never before. `receiver send` makes and signs one.",
                 tag="callbacks",
                 parameters=(signature,),
                 body={},

@@ -35,7 +35,7 @@ FILTER_PARAMETERS = tuple(
 _PAGING_PARAMETERS = (
     Parameter(
         "limit", "How many at most.",
-        {"type": "integer", "minimum": 1, "maximum": MOST_ITEMS, "default": DEFAULT_ITEMS},
+        {"type": "integer", "minimum": 1, "maximum": MOST_ITEMS, "default": DEFAULT_ITEMS}, example=10,
     ),
     Parameter("cursor", "The `next` of the page before, with the same filters and `sort`.", {"type": "string"}),
     Parameter(

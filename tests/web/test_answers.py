@@ -17,7 +17,15 @@ from tests.web.wire import Answer
 
 NOT_FOUND = {"code": "NOT_FOUND", "message": "there is nothing at this address", "errors": None}
 INTERNAL = {"code": "INTERNAL_ERROR", "message": "this is a defect of the receiver", "errors": None}
-SERVED = ["/healthz", "/readyz", "/v1/verdicts", f"/v1/verdicts/{key(1)}", "/schemas/verdict.v1.json", "/openapi.json"]
+SERVED = [
+    "/healthz",
+    "/readyz",
+    "/v1/verdicts",
+    f"/v1/verdicts/{key(1)}",
+    "/schemas/verdict.v1.json",
+    "/openapi.json",
+    "/docs",
+]
 
 
 @pytest.mark.parametrize(
