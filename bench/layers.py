@@ -25,7 +25,6 @@ SIZES = [1, 10, 50]
 
 LAYERS = (
     ("bare", "HTTP: the server, reading the body, answering"),
-    ("routed", "routing"),
     ("signed", "HMAC"),
     ("verify", "parsing, and the hook around it"),
     ("waiting", "waiting for the batch: its future, its timer"),

@@ -4,8 +4,8 @@ python -m bench.server NAME      with DATABASE_URL in the environment where some
 
 The rungs of a ladder, each the one before and one thing more (bench/layers.py), under the HTTP server of `receiver serve`:
 
-bare      reads the body and answers              routed    by way of the receiver's application and its routing
-signed    and checks the signature                verify    the receiver's own hook: and parses; a store that says yes at once
+bare      reads the body and answers              signed    and checks the signature
+verify    the receiver's own hook: and parses; a store that says yes at once
 waiting   and waits for its batch, in the receiver's own intake                handed    whose batch is an empty transaction
 stored    whose batch is stored: the receiver without its stage
 
@@ -22,7 +22,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import orjson
 import uvicorn
@@ -31,22 +30,20 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from bench.callbacks import SECRET
 from receiver.app import Application
 from receiver.cli.serving import Server, address_of, listen, server_config
-from receiver.core.signature import HEADER, Keyring, Secret
+from receiver.core.signature import Keyring, Secret
 from receiver.pipeline.intake import Intake, IntakeLimits
 from receiver.settings import load_settings
 from receiver.store import schema
 from receiver.store.database import Database, open_database
 from receiver.store.intake import Arrival, Taken
-from receiver.web.hook import PATH, Hook
+from receiver.web.hook import PATH, Delivered, Hook, Reply, Respond
 
 KEYRING = Keyring([Secret(SECRET)])
-COMPARED = ("empty", "naive", "naive-wal")
-AS_INSTALLED: dict[str, Any] = {"loop": "none", "lifespan": "off", "log_config": None, "access_log": False}
 Accept = Callable[[Sequence[Arrival]], Awaitable[list[Taken]]]
 
 
@@ -56,33 +53,24 @@ async def empty(request: Request) -> Response:
     return Response(status_code=202)
 
 
-async def bare(_: Scope, receive: Receive, send: Send) -> None:
-    """The same without Starlette."""
-    await _body(receive)
-    await _accepted(send)
+class Bare(Hook):
+    """The same without Starlette, by the receiver's own HTTP protocol."""
+
+    def __init__(self) -> None:
+        """Knows nothing."""
+        self.body_bytes = 2**20
+
+    def take(self, delivered: Delivered, respond: Respond) -> None:
+        respond(Reply(202, b""))
 
 
-async def signed(scope: Scope, receive: Receive, send: Send) -> None:
+class Signed(Bare):
     """Checks the signature too."""
-    body = await _body(receive)
-    label = KEYRING.label_of_signer(body, [value for name, value in scope["headers"] if name == HEADER])
-    if label is None:
-        raise ValueError("bad signature")
-    await _accepted(send)
 
-
-async def _body(receive: Receive) -> bytes:
-    body: bytes = b""
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body", False):
-            return body
-
-
-async def _accepted(send: Send) -> None:
-    await send({"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"0")]})
-    await send({"type": "http.response.body", "body": b""})
+    def take(self, delivered: Delivered, respond: Respond) -> None:
+        if KEYRING.label_of_signer(delivered.body, delivered.signatures) is None:
+            raise ValueError("bad signature")
+        super().take(delivered, respond)
 
 
 class StoresNothing(Intake):
@@ -91,11 +79,13 @@ class StoresNothing(Intake):
     def __init__(self) -> None:
         """Opens nothing."""
 
-    async def accept(self, arrival: Arrival) -> Taken:
-        return Taken.NEW
+    def accept(self, arrival: Arrival) -> "asyncio.Future[Taken]":
+        stored: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
+        stored.set_result(Taken.NEW)
+        return stored
 
 
-def hooked(intake: Intake) -> ASGIApp:
+def hooked(intake: Intake) -> Application:
     """The receiver's own route in front of this intake."""
     hook = Hook(intake, KEYRING, body_bytes=2**20, now=lambda: datetime.now(UTC))
     return Application(hook, [])
@@ -120,7 +110,7 @@ class Ladder:
         """Stores them."""
         return await type(self._database).accept(self._database, arrivals)
 
-    def app(self, accept: Accept) -> ASGIApp:
+    def app(self, accept: Accept) -> Application:
         """The receiver's hook and intake, over a database that accepts in this way."""
 
         async def counted(arrivals: Sequence[Arrival]) -> list[Taken]:
@@ -132,7 +122,7 @@ class Ladder:
 
 
 @asynccontextmanager
-async def laddered(rung: str) -> AsyncIterator[ASGIApp]:
+async def laddered(rung: str) -> AsyncIterator[Application]:
     """`waiting`, `handed` or `stored`. Logs at the end how large the batches were."""
     database = open_database(os.environ["DATABASE_URL"])
     await schema.upgrade(database)
@@ -160,8 +150,12 @@ async def opened(name: str) -> AsyncIterator[ASGIApp]:
     elif name == "verify":
         yield hooked(StoresNothing())
     else:
-        plain: dict[str, ASGIApp] = {"bare": bare, "routed": Application(bare, []), "signed": Application(signed, [])}
-        yield plain[name]
+        yield Application({"bare": Bare, "signed": Signed}[name](), [])
+
+
+def plain_config(app: ASGIApp) -> uvicorn.Config:
+    """Uvicorn as it is installed, without its access log."""
+    return uvicorn.Config(app, loop="none", lifespan="off", log_config=None, access_log=False)
 
 
 async def serve(name: str) -> None:
@@ -169,8 +163,8 @@ async def serve(name: str) -> None:
     settings = load_settings({"RUNFLOW_WEBHOOK_SECRET": SECRET}, directory=Path.cwd())
     with listen("127.0.0.1", 0) as listener:
         async with opened(name) as app:
-            is_ours = name not in COMPARED
-            server = Server(server_config(app, settings) if is_ours else uvicorn.Config(app, **AS_INSTALLED))
+            config = server_config(app, settings) if isinstance(app, Application) else plain_config(app)
+            server = Server(config)
 
             def stop() -> None:
                 server.should_exit = True

@@ -7,19 +7,20 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import click
 import structlog
 import uvicorn
 import uvloop
-from starlette.types import ASGIApp
 
 from receiver import logs
+from receiver.app import Application
 from receiver.cli.common import exit_status, read_settings
 from receiver.errors import SettingsError
 from receiver.settings import Settings
-from receiver.web.protocol import Protocol
+from receiver.web.protocol import HttpProtocol
 from receiver.wiring import Service, started
 
 HTTP_GRACE_SECONDS = 5
@@ -167,11 +168,11 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+def server_config(app: Application, settings: Settings) -> uvicorn.Config:
     """How the HTTP server runs: no access log, which would halve its rate; proxies are believed where settings say so."""
     return uvicorn.Config(
         app,
-        http=Protocol,
+        http=cast("type[asyncio.Protocol]", partial(HttpProtocol, hook=app.hook)),
         loop="none",
         lifespan="off",
         ws="none",

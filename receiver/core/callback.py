@@ -40,6 +40,9 @@ class NotUnderstood(NamedTuple):
     why: str
 
 
+Meaning = EvaluationEvent | OtherEvent | NotUnderstood
+
+
 class Callback(Lenient):
     """The body of an evaluation's callback; every field may be missing, null or odd. (docs.runflow.io/concepts/evaluations)"""
 
@@ -67,7 +70,7 @@ as_json = msgspec.json.Encoder().encode
 """A UUID as JSON, in its quotes, in a sixth of the time of `str`."""
 
 
-def understand(body: bytes) -> EvaluationEvent | OtherEvent | NotUnderstood:
+def understand(body: bytes) -> Meaning:
     """Tells what a genuine body is. Never raises."""
     try:
         head = _read_head(body.decode())  # decoded, because it would pass over bytes that are not UTF-8, too
@@ -80,7 +83,7 @@ def understand(body: bytes) -> EvaluationEvent | OtherEvent | NotUnderstood:
     return _understand_odd(body)
 
 
-def _understand_odd(body: bytes) -> EvaluationEvent | OtherEvent | NotUnderstood:
+def _understand_odd(body: bytes) -> Meaning:
     """What all but nearly all bodies need: reads leniently, and says what is wrong."""
     try:
         content: Any = read_json(body)

@@ -59,8 +59,11 @@ class Intake:
             return StoreUnavailable("queue_full", "too many callbacks wait to be stored")
         return None
 
-    async def accept(self, arrival: Arrival) -> Taken:
-        """Returns when the arrival is durable. Raises `StoreUnavailable`; it may then have been stored all the same."""
+    def accept(self, arrival: Arrival) -> "asyncio.Future[Taken]":
+        """A future that is done when the arrival is durable. Raises `StoreUnavailable` if it cannot be taken just now.
+
+        The future may raise it too; the arrival may then have been stored all the same.
+        """
         refusal = self.refuses
         if refusal is not None:
             raise refusal
@@ -69,7 +72,7 @@ class Intake:
         # The batch goes its way whether or not anybody waits for this future, so it may be cancelled, and needs no shield.
         future = self._batcher.put(arrival)
         self._deadlines.watch(future, self.longest_wait)
-        return await future
+        return future
 
     async def _store(self, arrivals: list[Arrival]) -> list[Taken]:
         try:

@@ -1,8 +1,8 @@
 """Storing what came in: the hot path, and the one place that hands its statement to the driver.
 
 A batch is one fsync. Through SQLAlchemy's Core each row would cost as much as all the rest of the request; here PostgreSQL
-takes the whole batch as arrays in one statement, and SQLite one prepared statement row by row. The unique key decides what is
-new, never a look beforehand. What is rare takes the readable way.
+takes the whole batch as arrays in one statement, and SQLite as many rows in one as there are, up to 64. The unique key decides
+what is new, never a look beforehand. What is rare takes the readable way.
 
     firsts(arrivals) -> insert -> sort_out(arrivals, new) -> count the repeats -> see_to(what is rare)
 """
@@ -26,19 +26,28 @@ from receiver.store.tables import events, other_bodies, set_aside
 from receiver.store.types import moment_text
 
 _COLUMNS = "evaluation_id, event, body, origin, secret_label, request_id, received_at"
-# Many rows in one statement: each statement lets go of the interpreter, and waits to have it back from the other thread.
-_LOTS = (64, 16, 4, 1)
-_SQLITE_INSERTS = [
-    f"INSERT INTO events ({_COLUMNS}, repeats, waiting)"  # noqa: S608 (constants)
-    f" VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, 0, 1)'] * n)} ON CONFLICT DO NOTHING"
-    for n in _LOTS
-]
-_SQLITE_COUNTS = [
-    "UPDATE events SET repeats = repeats + column3, last_repeat_at = column4"  # noqa: S608 (constants)
-    f" FROM (VALUES {', '.join(['(?, ?, ?, ?, ?)'] * n)})"
-    " WHERE evaluation_id = column1 AND event = column2 AND body = column5"
-    for n in _LOTS
-]
+MOST_IN_ONE = 64
+"""Rows in one of SQLite's statements; the driver keeps 128 statements prepared, and these are two of each size."""
+
+
+def _sqlite_insert(rows: int) -> str:
+    # Many rows in one statement: each statement lets go of the interpreter, and waits to have it back from the other thread.
+    return (
+        f"INSERT INTO events ({_COLUMNS}, repeats, waiting)"  # noqa: S608 (constants)
+        f" VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, 0, 1)'] * rows)} ON CONFLICT DO NOTHING"
+    )
+
+
+def _sqlite_count(rows: int) -> str:
+    return (
+        "UPDATE events SET repeats = repeats + column3, last_repeat_at = column4"  # noqa: S608 (constants)
+        f" FROM (VALUES {', '.join(['(?, ?, ?, ?, ?)'] * rows)})"
+        " WHERE evaluation_id = column1 AND event = column2 AND body = column5"
+    )
+
+
+_SQLITE_INSERTS = [_sqlite_insert(rows) for rows in range(1, MOST_IN_ONE + 1)]
+_SQLITE_COUNTS = [_sqlite_count(rows) for rows in range(1, MOST_IN_ONE + 1)]
 _SQLITE_NEWEST = "SELECT evaluation_id, event FROM events WHERE rowid > ?"
 _NONE = 2**63 - 1
 """No row has a higher number."""
@@ -193,7 +202,7 @@ def _insert_on_sqlite(cursor: Any, arrivals: Sequence[EventArrival]) -> set[Key]
         (evaluation_id.bytes, event, body, *rest, moment_text(received_at))
         for evaluation_id, event, body, *rest, received_at in arrivals
     ]
-    inserted = _execute_in_lots(cursor, _SQLITE_INSERTS, rows)
+    inserted = _execute_together(cursor, _SQLITE_INSERTS, rows)
     if inserted == len(rows):
         return {each.key for each in arrivals}
     # This connection alone writes, so what it has just inserted has the highest numbers, one after the other.
@@ -216,25 +225,24 @@ def _count(conn: Connection, repeats: Sequence[Repeats]) -> dict[Key, bytes]:
 def _count_on_sqlite(cursor: Any, repeats: Sequence[Repeats]) -> dict[Key, bytes]:
     rows = [(each.evaluation_id.bytes, each.event, each.number, moment_text(each.last_at)) for each in repeats]
     stored = {(each.evaluation_id, each.event): each.body for each in repeats}
-    same = _execute_in_lots(
+    same = _execute_together(
         cursor, _SQLITE_COUNTS, [(*row, each.body) for row, each in zip(rows, repeats, strict=True)]
     )
     if same < len(rows):  # nearly always a repeat has the bytes that are stored
         for key, row in zip(list(stored), rows, strict=True):
             [(body,)] = cursor.execute(_SQLITE_BODY, row[:2])
             if body != stored[key]:
-                _execute_in_lots(cursor, _SQLITE_COUNTS, [(*row, body)])
+                _execute_together(cursor, _SQLITE_COUNTS, [(*row, body)])
                 stored[key] = body
     return stored
 
 
-def _execute_in_lots(cursor: Any, statements: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
-    """Executes statements, each for as many rows as `_LOTS` says, and tells how many rows they changed."""
-    at = changed = 0
-    for size, statement in zip(_LOTS, statements, strict=True):
-        while len(rows) - at >= size:
-            changed += cursor.execute(statement, list(chain.from_iterable(rows[at : at + size]))).rowcount
-            at += size
+def _execute_together(cursor: Any, statements: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+    """Executes the statement for so many rows, or several, and tells how many rows they changed."""
+    changed = 0
+    for start in range(0, len(rows), MOST_IN_ONE):
+        lot = rows[start : start + MOST_IN_ONE]
+        changed += cursor.execute(statements[len(lot) - 1], list(chain.from_iterable(lot))).rowcount
     return changed
 
 

@@ -3,23 +3,23 @@
 A plain ASGI application: Starlette's request and response objects would cost as much as the HMAC and the parsing together.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 import structlog
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from receiver.core.callback import EvaluationEvent, NotUnderstood, OtherEvent, as_json, origin_of, understand
+from receiver.core.callback import EvaluationEvent, Meaning, NotUnderstood, OtherEvent, as_json, origin_of, understand
 from receiver.core.signature import HEADER, Keyring
 from receiver.errors import BodyTooLarge, MethodNotAllowed, ReceiverError, StoreUnavailable, Unauthorized
 from receiver.pipeline.intake import Intake
-from receiver.store.intake import EventArrival, OtherArrival, Taken
+from receiver.store.intake import Arrival, EventArrival, OtherArrival, Taken
 from receiver.web.answers import DEFECT_ANSWER, error_answer, json_answer
-from receiver.web.examples import CALLBACK, EVALUATION
-from receiver.web.operations import Answer, Operation, Parameter
-from receiver.web.shapes import StoredBefore, StoredNow
 
 PATH = "/webhook/runflow"
 
@@ -32,6 +32,14 @@ _TELL_EVERY = 1.0
 log = structlog.get_logger()
 
 
+class Head(NamedTuple):
+    """What the hook looks at of a request's headers. `length` as it was declared, in bytes."""
+
+    signatures: list[bytes]
+    request_id: str | None
+    length: int | None
+
+
 class Delivered(NamedTuple):
     """A request to the hook, read whole but not believed yet."""
 
@@ -40,88 +48,66 @@ class Delivered(NamedTuple):
     request_id: str | None
 
 
+class Reply(NamedTuple):
+    """An answer to a callback: its status, its body, which is JSON, and its headers but for type and length."""
+
+    status: int
+    body: bytes
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+Respond = Callable[[Reply], None]
+
+
 class Hook:
     """The endpoint. `keyring` may be exchanged while it runs; `turned_away` counts by the code of the answer."""
 
     def __init__(self, intake: Intake, keyring: Keyring, *, body_bytes: int, now: Callable[[], datetime]) -> None:
         self.keyring = keyring
         self.turned_away: dict[str, int] = {}
+        self.body_bytes = body_bytes
         self._told_at = -_TELL_EVERY
         self._intake = intake
-        self._body_bytes = body_bytes
         self._now = now
 
-    def operations(self) -> Sequence[Operation]:
-        """Its part of the route table; it is not served by that, but before all routing."""
-        signature = Parameter(
-            "Runflow-Signature", "`sha256=` and the hex of the HMAC-SHA256 of the body, made with a callback secret.",
-            {"type": "string"}, "header", required=True,
-        )  # fmt: skip
-        accepted = {"result": "accepted", "evaluation_id": EVALUATION}
-        return (
-            Operation(
-                "take_callback", "POST", PATH, None, "Runflow's callback",
-                description="Answered after it is durably stored, and never before. `receiver send` makes and signs one.",
-                tag="callbacks",
-                parameters=(signature,),
-                body={},
-                body_example=CALLBACK,
-                answers=(
-                    Answer(202, "Stored; or genuine, not understood and kept.", StoredNow, accepted),
-                    Answer(200, "Stored before; or of another kind.", StoredBefore, accepted | {"result": "duplicate"}),
-                ),
-                errors=(Unauthorized, MethodNotAllowed, BodyTooLarge, StoreUnavailable),
-            ),
-        )  # fmt: skip
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request. (ASGI)"""
+    def take(self, delivered: Delivered, respond: Respond) -> None:
+        """Verifies and stores what was delivered. `respond` is called once: at once, or when it is durable."""
         try:
-            if scope["method"] != "POST":
-                raise MethodNotAllowed("POST")  # noqa: TRY301 (answered as what the others raise is)
-            delivered = await _read(scope["headers"], receive, self._body_bytes)
-            if delivered is None:
-                return
-            status, content = await self._take(delivered)
-        except ReceiverError as error:
-            self._count(error)
-            await error_answer(error)(scope, receive, send)
-            return
-        except Exception:
-            await DEFECT_ANSWER(scope, receive, send)
-            raise  # the server logs it with its traceback
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+            self._take(delivered, respond)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the caller has an answer)
+            respond(self._refusal(error))
 
-    async def _take(self, delivered: Delivered) -> tuple[int, bytes]:
-        """The status and body of the answer to a request that was read."""
-        body = delivered.body
-        label = self.keyring.label_of_signer(body, delivered.signatures)
+    def _take(self, delivered: Delivered, respond: Respond) -> None:
+        body, signatures, request_id = delivered
+        label = self.keyring.label_of_signer(body, signatures)
         if label is None:
             raise Unauthorized(_BAD_SIGNATURE, scheme="Runflow-Signature")
         meaning = understand(body)
-        if not isinstance(meaning, EvaluationEvent):
-            return await self._set_aside(meaning, delivered, label)
-        key, event = meaning
-        arrival = EventArrival(key, event, body, origin_of(key), label, delivered.request_id, self._now())
-        if await self._intake.accept(arrival) is Taken.NEW:
-            return 202, b'{"result":"accepted","evaluation_id":%s}' % as_json(key)
-        return 200, b'{"result":"duplicate","evaluation_id":%s}' % as_json(key)
+        arrival: Arrival
+        if isinstance(meaning, EvaluationEvent):
+            key, event = meaning
+            arrival = EventArrival(key, event, body, origin_of(key), label, request_id, self._now())
+        else:
+            arrival = _aside(meaning, delivered, label, self._now())
+        self._intake.accept(arrival).add_done_callback(partial(self._settle, meaning, arrival, respond))
 
-    async def _set_aside(
-        self, meaning: OtherEvent | NotUnderstood, delivered: Delivered, label: str
-    ) -> tuple[int, bytes]:
-        rest = (delivered.body, label, delivered.request_id, self._now())
-        if isinstance(meaning, OtherEvent):
-            await self._intake.accept(OtherArrival("ignored", meaning.event, None, *rest))
-            log.info("callback.ignored", kind=meaning.event[:64], request_id=delivered.request_id)
-            return 200, bytes(json_answer({"result": "ignored", "event": meaning.event}).body)
-        await self._intake.accept(OtherArrival("quarantined", None, meaning.why, *rest))
-        log.error(
-            "callback.quarantined", why=meaning.why, request_id=delivered.request_id, remedy="receiver quarantine list"
-        )
-        return 202, b'{"result":"quarantined"}'
+    def _settle(self, meaning: Meaning, arrival: Arrival, respond: Respond, stored: "asyncio.Future[Taken]") -> None:
+        """Answers a callback of which it is known whether it was stored."""
+        if (error := stored.exception()) is not None:
+            respond(self._refusal(error))
+        elif not isinstance(meaning, EvaluationEvent):
+            respond(_answer_to_other(meaning, arrival.request_id))
+        elif stored.result() is Taken.NEW:
+            respond(Reply(202, b'{"result":"accepted","evaluation_id":%b}' % as_json(meaning.evaluation_id)))
+        else:
+            respond(Reply(200, b'{"result":"duplicate","evaluation_id":%b}' % as_json(meaning.evaluation_id)))
+
+    def _refusal(self, error: BaseException) -> Reply:
+        if not isinstance(error, ReceiverError):
+            log.error("callback.defect", exc_info=error)
+            return _answer(DEFECT_ANSWER)
+        self._count(error)
+        return _answer(error_answer(error))
 
     def _count(self, error: ReceiverError) -> None:
         code = error.reason if isinstance(error, StoreUnavailable) else type(error).__name__
@@ -131,17 +117,74 @@ class Hook:
             self._told_at = elapsed
             log.warning("callback.turned_away", reason=str(error), turned_away=dict(self.turned_away))
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request. (ASGI)"""
+        answer = await self._answer(scope, receive)
+        if answer is not None:
+            length = b"%d" % len(answer.body)
+            headers = [(b"content-type", b"application/json"), (b"content-length", length), *answer.headers]
+            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+            await send({"type": "http.response.body", "body": answer.body})
 
-async def _read(headers: Iterable[tuple[bytes, bytes]], receive: Receive, limit: int) -> Delivered | None:
-    """The whole request, or None if the caller hung up. Raises `BodyTooLarge`."""
-    signatures, request_id = [], None
+    async def _answer(self, scope: Scope, receive: Receive) -> Reply | None:
+        """The answer, or None if the caller hung up."""
+        try:
+            if scope["method"] != "POST":
+                raise MethodNotAllowed("POST")
+            delivered = await _read(scope["headers"], receive, self.body_bytes)
+        except ReceiverError as error:
+            return self._refusal(error)
+        if delivered is None:
+            return None
+        replied: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.take(delivered, partial(_pass_on, replied))
+        return await replied
+
+
+def _pass_on(replied: "asyncio.Future[Reply]", reply: Reply) -> None:
+    if not replied.done():  # the request may have been cancelled meanwhile
+        replied.set_result(reply)
+
+
+def _aside(meaning: OtherEvent | NotUnderstood, delivered: Delivered, label: str, now: datetime) -> OtherArrival:
+    rest = (delivered.body, label, delivered.request_id, now)
+    if isinstance(meaning, OtherEvent):
+        return OtherArrival("ignored", meaning.event, None, *rest)
+    return OtherArrival("quarantined", None, meaning.why, *rest)
+
+
+def _answer_to_other(meaning: OtherEvent | NotUnderstood, request_id: str | None) -> Reply:
+    if isinstance(meaning, OtherEvent):
+        log.info("callback.ignored", kind=meaning.event[:64], request_id=request_id)
+        return _answer(json_answer({"result": "ignored", "event": meaning.event}))
+    log.error("callback.quarantined", why=meaning.why, request_id=request_id, remedy="receiver quarantine list")
+    return Reply(202, b'{"result":"quarantined"}')
+
+
+def _answer(response: Response) -> Reply:
+    headers = [header for header in response.raw_headers if header[0] not in (b"content-type", b"content-length")]
+    return Reply(response.status_code, bytes(response.body), headers)
+
+
+def read_head(headers: Iterable[tuple[bytes, bytes]]) -> Head:
+    """What the hook looks at; names are in lower case."""
+    signatures: list[bytes] = []
+    request_id = length = None
     for name, value in headers:
         if name == HEADER:
             signatures.append(value)
         elif name == _REQUEST_ID:
             request_id = value[:_LONGEST_REQUEST_ID].decode("latin-1")
-        elif name == b"content-length" and int(value) > limit:
-            raise _too_large(limit)
+        elif name == b"content-length":
+            length = int(value)
+    return Head(signatures, request_id, length)
+
+
+async def _read(headers: Iterable[tuple[bytes, bytes]], receive: Receive, limit: int) -> Delivered | None:
+    """The whole request, or None if the caller hung up. Raises `BodyTooLarge`."""
+    signatures, request_id, length = read_head(headers)
+    if length is not None and length > limit:
+        raise _too_large(limit)
     body = b""
     while True:
         message = await receive()

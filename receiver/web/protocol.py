@@ -1,18 +1,38 @@
-"""How HTTP is spoken: uvicorn's protocol, with two changes."""
+"""How HTTP is spoken: uvicorn's protocol, with a short way for callbacks.
+
+Most of what an ASGI server does for a request is of no use to a callback: a scope, a task, a queue of the body's parts, an
+answer in two messages. A callback that comes as Runflow sends it is handed to the hook as soon as it is read, and
+answered by one write; all others, and all other requests, go by ASGI.
+"""
 
 import asyncio
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from receiver.web.hook import PATH, Delivered, Head, Hook, Reply, read_head
+
+_PATH = PATH.encode()
 _NOT_HTTP = (
     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 76\r\n\r\n"
     b'{"code":"BAD_REQUEST","message":"the request is not HTTP/1.1","errors":null}'
 )
 
 
-class Protocol(HttpToolsProtocol):
-    """What is not HTTP at all gets an error of the same shape as all others, and an answer's head goes out with its body."""
+class HttpProtocol(HttpToolsProtocol):
+    """One connection.
+
+    What is not HTTP at all gets an error of the same shape as all others, and an answer's head goes out with its body.
+    """
+
+    def __init__(self, *args: Any, hook: Hook, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._hook = hook
+        self._longest = min(hook.body_bytes, HIGH_WATER_LIMIT)
+        self._common: tuple[object, bytes] = (None, b"")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection is open."""
@@ -22,6 +42,105 @@ class Protocol(HttpToolsProtocol):
         """Answers and hangs up, for nobody knows where the next request would begin."""
         self.transport.write(_NOT_HTTP)
         self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """A request begins. What ASGI says of it is made up when it is known to go that way."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_headers_complete(self) -> None:
+        """Decides which way the request goes."""
+        if self.url == _PATH and self._is_free_for_a_callback():
+            head = read_head(self.headers)
+            if head.length is not None and head.length <= self._longest:
+                exchange = Exchange(head, keep_alive=self.parser.should_keep_alive())
+                self.cycle = cast("RequestResponseCycle", exchange)
+                return
+        self._go_by_asgi()
+
+    def _go_by_asgi(self) -> None:
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers  # the list is the scope's
+        super().on_headers_complete()
+
+    def _is_free_for_a_callback(self) -> bool:
+        """Whether this is as Runflow sends it, nothing is before it on this connection, and the caller reads its answers."""
+        return (
+            self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and not self.parser.should_upgrade()
+            and not self.expect_100_continue
+            and (cast("object", self.cycle) is None or self.cycle.response_complete)
+            and not self.flow.write_paused
+        )
+
+    def on_message_complete(self) -> None:
+        """The whole request was read."""
+        exchange: object = self.cycle
+        if isinstance(exchange, Exchange):
+            head = exchange.head
+            delivered = Delivered(exchange.body, head.signatures, head.request_id)
+            self._hook.take(delivered, partial(self._respond, exchange))
+        else:
+            super().on_message_complete()
+
+    def _respond(self, exchange: "Exchange", reply: Reply) -> None:
+        exchange.response_complete = True
+        if self.transport.is_closing():
+            return
+        cast("Joined", self.transport).write_now(
+            b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\n%b%b\r\n%b"
+            % (
+                STATUS_LINE[reply.status],
+                self._common_headers(),
+                len(reply.body),
+                b"" if exchange.keep_alive else b"connection: close\r\n",
+                _lines(reply.headers) if reply.headers else b"",
+                reply.body,
+            )
+        )
+        if not exchange.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _common_headers(self) -> bytes:
+        """The server's own, which are others each second."""
+        headers = self.server_state.default_headers
+        if self._common[0] is not headers:
+            self._common = (headers, _lines(headers))
+        return self._common[1]
+
+
+class Exchange:
+    """A callback under way, with what uvicorn's protocol asks of a request and its answer."""
+
+    __slots__ = ("body", "disconnected", "head", "keep_alive", "message_event", "more_body", "response_complete")
+
+    def __init__(self, head: Head, *, keep_alive: bool) -> None:
+        self.head = head
+        self.body = b""
+        self.keep_alive = keep_alive
+        self.more_body = True
+        self.disconnected = False
+        self.response_complete = False
+        self.message_event = _NOBODY_WAITS
+
+
+class _NobodyWaits:
+    """An event that none waits for."""
+
+    def set(self) -> None:
+        """Does nothing."""
+
+
+_NOBODY_WAITS = _NobodyWaits()
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
 class Joined:
@@ -45,6 +164,12 @@ class Joined:
         if not self._held:
             self._call_soon(self._send)
         self._held.append(data)
+
+    def write_now(self, data: bytes) -> None:
+        """Sends it at once."""
+        if self._held:
+            self._send()
+        self._transport.write(data)
 
     def close(self) -> None:
         """Ends the connection when all that was written is sent."""

@@ -16,6 +16,8 @@ import httpx
 import pytest
 from sqlalchemy import Connection, text
 
+from bench.server import Bare
+from receiver.app import Application
 from receiver.cli import serving
 from receiver.core.signature import Secret
 from receiver.errors import SettingsError
@@ -296,10 +298,7 @@ def test_addresses_as_people_write_them() -> None:
 
 def test_trusted_proxies(tmp_path: Path) -> None:
     """`X-Forwarded-*` is believed of those that are named, and of nobody if none is."""
-
-    async def app(*_: object) -> None:
-        """Never called."""
-
+    app = Application(Bare(), [])
     for given, believed, whom in (
         ("", False, []),
         ("10.0.0.0/8, ::1", True, ["10.0.0.0/8", "::1"]),

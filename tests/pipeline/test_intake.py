@@ -42,7 +42,7 @@ async def test_a_full_queue_turns_away_at_once(database: Interrupted, clock: Clo
     """Past the rows nobody waits; when what waits is stored there is room again."""
     intake = intake_over(database, rows=3)
     database.slow.clear()
-    waiting = [asyncio.create_task(intake.accept(callback(clock))) for _ in range(3)]
+    waiting = [intake.accept(callback(clock)) for _ in range(3)]
     await until(lambda: intake.refuses is not None)
     with pytest.raises(StoreUnavailable) as refused:
         await intake.accept(callback(clock))
@@ -57,7 +57,7 @@ async def test_bytes_are_bounded_as_well(database: Interrupted, clock: Clock) ->
     """Few large callbacks fill the queue like many small ones."""
     intake = intake_over(database, size=1000)
     database.slow.clear()
-    waiting = asyncio.create_task(intake.accept(callback(clock, size=1000)))
+    waiting = intake.accept(callback(clock, size=1000))
     await until(lambda: intake.refuses is not None)
     with pytest.raises(StoreUnavailable, match="too many"):
         await intake.accept(callback(clock, size=1))
@@ -98,7 +98,7 @@ async def test_a_caller_that_hangs_up_loses_nothing(database: Interrupted, clock
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     intake = intake_over(database, rows=1)
     database.slow.clear()
-    caller = asyncio.create_task(intake.accept(callback(clock)))
+    caller = intake.accept(callback(clock))
     await until(lambda: database.waiting == 1)
     caller.cancel()
     await asyncio.gather(caller, return_exceptions=True)
@@ -126,7 +126,7 @@ async def test_a_stop_refuses_what_comes_and_stores_what_was_taken(database: Int
     """It returns when all that was taken is stored, and nothing opens it again."""
     intake = intake_over(database)
     database.slow.clear()
-    waiting = asyncio.create_task(intake.accept(callback(clock)))
+    waiting = intake.accept(callback(clock))
     await until(lambda: database.waiting == 1)
     stopping = asyncio.create_task(intake.stop())
     await until(lambda: intake.refuses is not None)

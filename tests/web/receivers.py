@@ -28,6 +28,9 @@ READER = "a-token-that-may-read"
 OPERATOR = "a-token-that-may-operate"
 SECRETS = (FIRST, SECOND, API_KEY, READER, OPERATOR)
 
+WAYS = {PATH: "short", f"{PATH}?by=asgi": "ASGI"}
+"""Addresses of the hook, by the way that a callback takes to it (`receiver.web.protocol`)."""
+
 ENVIRONMENT = {
     "RUNFLOW_WEBHOOK_SECRET": f"blue={FIRST},green={SECOND}",
     "RUNFLOW_API_KEY": API_KEY,

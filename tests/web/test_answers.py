@@ -66,6 +66,10 @@ async def _break(*_: object, **__: object) -> None:
     raise Broken("at line 17 with password hunter2")
 
 
+def _break_at_once(*_: object) -> None:
+    raise Broken("at line 17 with password hunter2")
+
+
 def is_internal(answer: Answer) -> bool:
     return (answer.status, answer.json, b"hunter2" in answer.body) == (500, INTERNAL, False)
 
@@ -73,7 +77,7 @@ def is_internal(answer: Answer) -> bool:
 async def test_a_defect_of_ours(on_sqlite: Receiver, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody foresaw must be answered 500 without a word of it, be logged with its traceback, and harm nobody else."""
     monkeypatch.setattr(on_sqlite.service.database, "read", _break)
-    monkeypatch.setattr(on_sqlite.service.intake, "accept", _break)
+    monkeypatch.setattr(on_sqlite.service.intake, "accept", _break_at_once)
     assert is_internal(await on_sqlite.get("/v1/verdicts"))
     assert is_internal(await on_sqlite.get(f"/v1/verdicts/{key(1)}"))
     assert is_internal(await on_sqlite.post(callback()[1]))

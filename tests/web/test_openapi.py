@@ -152,12 +152,12 @@ import sys
 from receiver.app import create_app
 from receiver.web.access import Access
 from receiver.web.api import Api
+from receiver.web.callbacks import Callbacks
 from receiver.web.description import Description
 from receiver.web.health import Health
-from receiver.web.hook import Hook
 from receiver.web.operations import table_of
 description = Description()
-endpoints = [Hook.__new__(Hook), Api(None), Health(None, None), description]
+endpoints = [Callbacks(), Api(None), Health(None, None), description]
 description.table = table_of(endpoints)
 sys.stdout.buffer.write(description._document)
 """

@@ -7,7 +7,7 @@ import pytest
 from receiver.store.tables import events, set_aside
 from receiver.web.hook import PATH
 from tests.web.logged import Lines
-from tests.web.receivers import Receiver, callback, guarded, signed, until
+from tests.web.receivers import WAYS, Receiver, callback, guarded, signed, until
 from tests.web.wire import Answer, Wire, request
 
 ERROR = {"code": "BAD_REQUEST", "message": "the request is not HTTP/1.1", "errors": None}
@@ -60,16 +60,17 @@ async def test_a_connection_that_is_to_be_closed(on_sqlite: Receiver) -> None:
 
 
 @pytest.mark.parametrize("sent", [0, 1, 100])
-async def test_a_client_that_hangs_up_within_the_body(on_sqlite: Receiver, lines: Lines, sent: int) -> None:
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_client_that_hangs_up_within_the_body(on_sqlite: Receiver, lines: Lines, sent: int, way: str) -> None:
     """A body of which the end never comes must leave nothing behind: no row, no error in the log."""
     _, body = callback()
     async with Wire(on_sqlite.port) as wire:
-        await wire.send(request("POST", PATH, [signed(body), ("Content-Length", str(len(body)))]) + body[:sent])
+        await wire.send(request("POST", way, [signed(body), ("Content-Length", str(len(body)))]) + body[:sent])
 
         async def is_under_way() -> bool:
-            return bool(on_sqlite.server.server_state.tasks)
+            return bool(on_sqlite.server.server_state.connections)
 
-        await until(is_under_way, "a request under way")
+        await until(is_under_way, "a connection")
     await idle(on_sqlite)
     assert (await on_sqlite.get("/readyz")).status == 200
     assert await on_sqlite.count(events, set_aside) == 0
