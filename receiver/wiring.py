@@ -73,6 +73,7 @@ def sink_plan(options: SinkOptions, settings: Settings) -> SinkPlan:
         dead_after=timedelta(hours=options.dead_after),
         gathering=options.gathering,
         threads=options.threads,
+        retry=options.retry.waits(),
     )
 
 

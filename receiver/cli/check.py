@@ -12,7 +12,7 @@ from uuid import UUID
 import click
 
 from receiver.cli.common import NO_SUCCESS, json_option, quiet_logs, read_settings, run
-from receiver.cli.output import print_json
+from receiver.cli.output import print_json, shown
 from receiver.cli.send import sample_id
 from receiver.core.envelope import Message
 from receiver.core.verdict import Verdict
@@ -20,7 +20,7 @@ from receiver.errors import ReceiverError, SettingsError
 from receiver.settings import Settings
 from receiver.sinks.base import Done, Sink, SinkError, SinkOptions
 from receiver.sinks.registry import open_sink
-from receiver.store import schema
+from receiver.store import lanes, promises, schema
 from receiver.wiring import database_of, evaluations_address, runflow_of
 
 LONGEST = 20.0
@@ -35,6 +35,7 @@ class Line(NamedTuple):
     part: str
     result: Result
     detail: str
+    paused_until: datetime | None = None
 
 
 @click.command()
@@ -55,11 +56,12 @@ async def _check(*, send_test: bool) -> list[Line]:
     settings = read_settings()
     quiet_logs(settings)
     parts = [
-        _part("database", lambda: _database(settings)),
         _part("Runflow", lambda: _runflow(settings)),
         *(_part(f"sink {each.name}", _sink_check(each, settings, send_test=send_test)) for each in settings.sinks),
     ]
-    return [*_settings(settings), *await asyncio.gather(*parts), *_not_checked(settings)]
+    database, *others = await asyncio.gather(_part("database", lambda: _database(settings)), *parts)
+    inside = await _inside(settings) if database.result == "ok" else []
+    return [*_settings(settings), database, *others, *inside, *_not_checked(settings)]
 
 
 def _settings(settings: Settings) -> Iterator[Line]:
@@ -108,6 +110,28 @@ async def _database(settings: Settings) -> str:
     finally:
         await database.close()
     return f"{settings.database_shown}, schema {state.current or 'none yet: made at start'}"
+
+
+async def _inside(settings: Settings) -> list[Line]:
+    """What the database itself has to tell: whether it keeps what it says, and what is paused."""
+    if settings.database_path is not None and not settings.database_path.exists():
+        return []
+    database = database_of(settings)
+    try:
+        found = [Line("database", "warning", doubt) for doubt in await database.read(promises.doubts)]
+        if (await database.read(schema.schema_state)).is_current:
+            found += map(_paused, await database.read(lanes.troubled))
+    except ReceiverError as error:
+        return [Line("database", "failed", str(error))]
+    finally:
+        await database.close()
+    return found
+
+
+def _paused(lane: lanes.LaneState) -> Line:
+    part = "Runflow" if lane.name == lanes.FETCH else lane.name.replace(":", " ", 1)
+    until = f"paused until {shown(lane.paused_until)}: {shown(lane.reason)}; then it is tried by itself"
+    return Line(part, "warning", until, lane.paused_until)
 
 
 def _not_made_yet(path: Path, shown: str) -> str:

@@ -71,7 +71,7 @@ def list_(limit: int, before: int | None, as_json: bool, **chosen: Any) -> None:
         if as_json:
             content = {
                 "counts": [count._asdict() for count in counts],
-                "paused": [lane._asdict() for lane in paused],
+                "paused": [lane._asdict() | {"suspects": list(lane.suspects)} for lane in paused],
                 "items": [record.model_dump(mode="json") for record in records],
             }
             print_json(content)

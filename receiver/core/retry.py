@@ -1,17 +1,29 @@
 """When to try again: pure decisions. `spread` is a random number from 0 to 1 that the caller draws."""
 
 from datetime import timedelta
+from typing import Final, NamedTuple
 
-_ENOUGH_DOUBLINGS = 64
+_ENOUGH_STEPS = 64
 
 
-def backoff(failures: int, *, first: timedelta, longest: timedelta, spread: float) -> timedelta:
-    """How long to wait after so many failures in a row: doubling from `first` to `longest`.
+class Waits(NamedTuple):
+    """How long to wait between tries: `first`, then each time `factor` times as long, up to `longest`."""
+
+    first: timedelta = timedelta(seconds=1)
+    longest: timedelta = timedelta(hours=1)
+    factor: float = 2.0
+
+
+USUAL: Final = Waits()
+
+
+def backoff(failures: int, *, first: timedelta, longest: timedelta, spread: float, factor: float = 2.0) -> timedelta:
+    """How long to wait after so many failures in a row: growing by `factor` from `first` to `longest`.
 
     Up to half of it is taken off at random, so that those that failed together do not come back together.
     """
-    doublings = min(max(failures - 1, 0), _ENOUGH_DOUBLINGS)
-    seconds = min(first.total_seconds() * 2**doublings, longest.total_seconds())
+    steps = min(max(failures - 1, 0), _ENOUGH_STEPS)
+    seconds = min(first.total_seconds() * factor**steps, longest.total_seconds())
     return timedelta(seconds=seconds * (1 - spread / 2))
 
 

@@ -1,7 +1,7 @@
 """Delivering to one sink: claim, send, write back. Each sink has a lane of its own, so none can hold up another."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -11,7 +11,7 @@ import structlog
 from aiolimiter import AsyncLimiter
 
 from receiver.core.envelope import Message
-from receiver.core.retry import backoff
+from receiver.core.retry import USUAL, Waits, backoff
 from receiver.errors import StoreUnavailable
 from receiver.pipeline.ahead import KEPT_SECONDS, MOST_AHEAD, Ahead
 from receiver.pipeline.batcher import Batcher
@@ -30,9 +30,10 @@ from receiver.store.outbox import Claimed, Settled
 
 MARGIN = 5.0
 """Seconds that a sink may take beyond its own timeout before it is cut off; the lease is longer by twice that."""
-FIRST_WAIT = timedelta(seconds=1)
-LONGEST_WAIT = timedelta(hours=1)
+FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=5)
+MOST_PAUSES = 3
+"""That begin with one message alone, while the sink takes others in between: from then on it is the message's own failure."""
 LONGEST_ASKED_WAIT = timedelta(hours=1)
 """The most that a sink's `Retry-After` is heeded."""
 GATHER_SECONDS = 0.02
@@ -61,6 +62,7 @@ class SinkPlan:
     dead_after: timedelta
     gathering: Gathering | None = None
     threads: timedelta | None = None
+    retry: Waits = USUAL
 
 
 class SinkLane:
@@ -90,6 +92,7 @@ class SinkLane:
         self._log = log.bind(sink=plan.name)
         self._pause = Pause(database, self._lane, "sink", self._patience, self._log)
         self._cut_off: list[Settled] = []
+        self._suspects: Mapping[int, int] = {}
 
     @property
     def name(self) -> str:
@@ -117,6 +120,7 @@ class SinkLane:
         )
         if self._burst is not None:
             self._burst.claimed(len(taken.claimed), self._database.now())
+        self._suspects = taken.suspects or self._suspects
         chunks = _chunks(taken.claimed, self._plan.sink.batch)
         may_be_more = taken.probing or len(taken.claimed) >= allowance.begin
         self._ahead.add([(chunk, taken.probing) for chunk in chunks], may_be_more=may_be_more)
@@ -188,12 +192,13 @@ class SinkLane:
             with self._ahead.slot():
                 if self._threads is not None:
                     await self._threads.find(messages)
-                outcomes = await self._outcomes(messages)
+                told = await self._outcomes(messages)
+                outcomes = list(map(self._own_failure, claimed, told))
                 settled = self._settled(claimed, outcomes)
                 if self._threads is not None:  # before the next is sent, which may follow one of these
                     await self._patience.wait_for(partial(self._threads.note, messages, outcomes))
             # The pause first: what is settled may be claimed again at once.
-            await self._heed(outcomes, probing=probing)
+            await self._heed(claimed, outcomes, probing=probing and outcomes == [*told])
             await self._settle.put(settled)
         except StoreUnavailable:
             if settled is not None:
@@ -207,12 +212,27 @@ class SinkLane:
         now = self._database.now()
         return [Settled(each.id, each.claim, "pending", now, uncounted=True) for each in claimed]
 
-    async def _heed(self, outcomes: Sequence[Outcome], *, probing: bool) -> None:
+    def _own_failure(self, claimed: Claimed, outcome: Outcome) -> Outcome:
+        """The outcome, or the message's own failure where the sink was paused for it again and again, and took others.
+
+        So no one message stops a sink for good.
+        """
+        if isinstance(outcome, Down) and self._suspects.get(claimed.id, 0) >= MOST_PAUSES:
+            return Again(f"this message alone, others are taken: {outcome.reason}", outcome.after)
+        return outcome
+
+    async def _heed(self, claimed: Sequence[Claimed], outcomes: Sequence[Outcome], *, probing: bool) -> None:
         """Pauses the sink if it is down, and ends its pause when a probe was not told so."""
-        down = next((outcome for outcome in outcomes if isinstance(outcome, Down)), None)
-        if down is not None:
+        downs = [(each.id, it) for each, it in zip(claimed, outcomes, strict=True) if isinstance(it, Down)]
+        if downs:
+            # Refused by themselves, or beside others that were taken: it may be they and not the sink.
+            by_themselves = len(claimed) == 1 or any(isinstance(outcome, Done) for outcome in outcomes)
+            suspects = [delivery for delivery, _ in downs] if by_themselves else []
+            _, down = downs[0]
             not_begun = self._not_begun()
-            await self._pause.begin(down.reason, lambda failures: max(_pause_of(failures), _asked(down.after)))
+            await self._pause.begin(
+                down.reason, lambda failures: max(_pause_of(failures), _asked(down.after)), suspects
+            )
             self._give_back(not_begun)
         elif probing:
             await self._pause.end()
@@ -246,7 +266,7 @@ class SinkLane:
                 failure = Failure(now, "paused", reason)
                 return Settled(claimed.id, claimed.claim, "pending", now, error=reason, uncounted=True, failure=failure)
             case Again(reason, after):
-                wait = backoff(claimed.attempts, first=FIRST_WAIT, longest=LONGEST_WAIT, spread=chance())
+                wait = backoff(claimed.attempts, **self._plan.retry._asdict(), spread=chance())
                 due_at = now + max(wait, _asked(after))
                 if now - claimed.started_at >= self._plan.dead_after:
                     return self._dead(claimed, f"given up after {self._plan.dead_after}: {reason}", now)
@@ -278,7 +298,7 @@ def _asked(seconds: float | None) -> timedelta:
 
 
 def _pause_of(failures: int) -> timedelta:
-    return backoff(failures, first=FIRST_WAIT, longest=LONGEST_PAUSE, spread=chance())
+    return backoff(failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE, spread=chance())
 
 
 def _limiter(rate: float) -> AsyncLimiter:

@@ -103,14 +103,17 @@ class FetchLane:
 
     async def _allowance(self) -> Allowance:
         """How many to claim: ahead of free slots only where no rate is set, for what is permitted counts as used."""
+        if self._pause.is_beginning:
+            return Allowance(0)  # the end of the fetch that found it rings the bell
         if self._limiter is None:
             return Allowance(self._ahead.wanted)
         next_due = partial(self._database.read, fetches.next_due)
         return await allowed(self._limiter, self._ahead.free, next_due, self._database.now)
 
     def _may_begin(self) -> bool:
-        """Whether not too much waits to be written back."""
-        return self._tasks.room > 0 and self._unwritten_bytes < MOST_UNWRITTEN_BYTES
+        """Whether not too much waits to be written back, and nothing has told that all must wait."""
+        has_room = self._tasks.room > 0 and self._unwritten_bytes < MOST_UNWRITTEN_BYTES
+        return has_room and not self._pause.is_beginning
 
     def _begin(self, work: tuple[ClaimedFetch, bool]) -> None:
         claimed, probing = work

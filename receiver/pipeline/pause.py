@@ -1,7 +1,7 @@
 """A failure that is the lane's own: the lane is paused for all processes, and the first try that is taken ends the pause."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import structlog
@@ -32,21 +32,29 @@ class Pause:
         """Whether it was found that there must be a pause, and other processes do not know yet."""
         return self._beginning.locked()
 
-    async def begin(self, reason: str, wait: Callable[[int], timedelta]) -> None:
-        """Pauses the lane, unless it is. `wait` says for how long after so many failures in a row."""
-        async with self._beginning:
-            await self._patience.wait_for(lambda: self._begin(reason, wait))
+    async def begin(self, reason: str, wait: Callable[[int], timedelta], suspects: Sequence[int] = ()) -> None:
+        """Pauses the lane, unless it is. `wait` says for how long after so many failures in a row.
 
-    async def _begin(self, reason: str, wait: Callable[[int], timedelta]) -> None:
+        `suspects` are the deliveries that were refused, where it may be that it is they and not the lane.
+        """
+        async with self._beginning:
+            await self._patience.wait_for(lambda: self._begin(reason, wait, suspects))
+
+    async def _begin(self, reason: str, wait: Callable[[int], timedelta], suspects: Sequence[int]) -> None:
         before = await self._database.read(lanes.state, self._lane)
         now = self._database.now()
         if before.paused_until is not None and before.paused_until > now:
             return  # what was under way fails as well, and counts once
         until = now + wait(before.failures + 1)
-        if await self._database.write(lanes.pause, self._lane, until=until, reason=reason, now=now):
+        paused = await self._database.write(
+            lanes.pause, self._lane, until=until, reason=reason, now=now, suspects=suspects
+        )
+        if paused:
             is_news = before.failures == 0 or before.reason != reason
             tell = self._log.error if is_news else self._log.info
-            tell(f"{self._kind}.{'paused' if is_news else 'still_paused'}", reason=reason, until=until.isoformat())
+            tell(
+                f"{self._kind}.{'paused' if is_news else 'still_paused'}", reason=reason, paused_until=until.isoformat()
+            )
 
     async def end(self) -> None:
         """Clears the pause and the failures that led to it."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from receiver.core.envelope import Message
 from receiver.core.matching import Filter
+from receiver.core.retry import Waits
 from receiver.errors import ReceiverError
 from receiver.httpclient import MOST_CONNECTIONS
 
@@ -87,6 +88,31 @@ def _one_or_many(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
+class RetryOptions(BaseModel):
+    """How long a message waits that failed by itself: `first` seconds, then `factor` times as long, up to `longest`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+    first: float = Field(default=1, gt=0, le=86400, description="Seconds after the first failure.")
+    factor: float = Field(
+        default=2, ge=1, le=100, description="How many times as long the wait is after each further one."
+    )
+    longest: float = Field(default=3600, gt=0, le=7 * 86400, description="Seconds that no wait is longer than.")
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if self.longest < self.first:
+            raise ValueError("longest must not be less than first")
+        return self
+
+    def waits(self) -> Waits:
+        """The same for the rules."""
+        return Waits(timedelta(seconds=self.first), timedelta(seconds=self.longest), self.factor)
+
+    def __str__(self) -> str:
+        return f"{{ first = {self.first:g}, factor = {self.factor:g}, longest = {self.longest:g} }}"
+
+
 class SinkOptions(BaseModel):
     """What every kind of sink has. Each kind adds its own; an unknown option is an error that names it.
 
@@ -111,8 +137,15 @@ class SinkOptions(BaseModel):
         default=8, ge=1, le=MOST_CONNECTIONS, description="Attempts under way at once, in each process."
     )
     rate: float | None = Field(default=None, gt=0, description="Most messages a second, over all processes.")
+    retry: RetryOptions = Field(
+        default=RetryOptions(),
+        description="How long a message waits that failed by itself: `first`, `factor`, `longest`.",
+    )
     dead_after: float = Field(
-        default=72, gt=0, le=24 * 365, description="Hours of failed attempts until a message is a dead letter."
+        default=72,
+        gt=0,
+        le=24 * 365,
+        description="Hours from its first attempt until a message that fails is a dead letter.",
     )
 
     @property

@@ -1,14 +1,19 @@
 """What all processes must agree on: a paused lane or sink, who drains a paced sink, and who is alive."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, func, or_, select, update
+import orjson
+from sqlalchemy import Connection, Row, delete, func, or_, select, update
 
 from receiver.store.intake import upsert
 from receiver.store.tables import deliveries, fetches, lanes, processes
 
 FETCH = "fetch"
+MOST_SUSPECTS = 100
+"""Of a lane: the newest are kept."""
 
 
 def sink_lane(sink: str) -> str:
@@ -17,36 +22,66 @@ def sink_lane(sink: str) -> str:
 
 
 class LaneState(NamedTuple):
-    """`failures` in a row that were the lane's own; paused until `paused_until`, if that is in the future."""
+    """`failures` in a row that were the lane's own; paused until `paused_until`, if that is in the future.
+
+    `suspects`: by delivery, how many pauses began with it alone, while the lane took others in between.
+    """
 
     name: str
     paused_until: datetime | None = None
     failures: int = 0
     reason: str | None = None
+    suspects: Mapping[int, int] = MappingProxyType({})
+
+
+_STATE = (lanes.c.name, lanes.c.paused_until, lanes.c.failures, lanes.c.reason, lanes.c.suspects)
 
 
 def state(conn: Connection, name: str) -> LaneState:
     """The lane's state; one that was never paused has none."""
-    query = select(lanes.c.name, lanes.c.paused_until, lanes.c.failures, lanes.c.reason).where(lanes.c.name == name)
-    row = conn.execute(query).first()
-    return LaneState(*row) if row else LaneState(name)
+    row = conn.execute(select(*_STATE).where(lanes.c.name == name)).first()
+    return _lane_state(row) if row else LaneState(name)
 
 
 def troubled(conn: Connection) -> list[LaneState]:
     """All lanes whose last try failed by their own fault."""
-    query = select(lanes.c.name, lanes.c.paused_until, lanes.c.failures, lanes.c.reason).where(lanes.c.failures > 0)
-    return [LaneState(*row) for row in conn.execute(query.order_by(lanes.c.name))]
+    rows = conn.execute(select(*_STATE).where(lanes.c.failures > 0).order_by(lanes.c.name))
+    return [_lane_state(row) for row in rows]
 
 
-def pause(conn: Connection, name: str, *, until: datetime, reason: str, now: datetime) -> bool:
-    """Pauses the lane; False if it was paused already (what was under way then fails as well, and counts once)."""
+def _lane_state(row: Row[*tuple[Any, ...]]) -> LaneState:
+    return LaneState(row.name, row.paused_until, row.failures, row.reason, _known(row.suspects))
+
+
+def pause(
+    conn: Connection, name: str, *, until: datetime, reason: str, now: datetime, suspects: Sequence[int] = ()
+) -> bool:
+    """Pauses the lane; False if it was paused already (what was under way then fails as well, and counts once).
+
+    `suspects` are the deliveries that were refused by themselves. Where the lane was well until now, that counts against them:
+    whatever failed before, something was taken since.
+    """
     made = upsert(conn)(lanes).values(name=name, paused_until=until, failures=1, reason=reason)
     paused = made.on_conflict_do_update(
         index_elements=[lanes.c.name],
         set_={"paused_until": until, "failures": lanes.c.failures + 1, "reason": reason},
         where=or_(lanes.c.paused_until.is_(None), lanes.c.paused_until <= now),
-    ).returning(lanes.c.name)
-    return conn.execute(paused).first() is not None
+    ).returning(lanes.c.failures, lanes.c.suspects)
+    row = conn.execute(paused).first()
+    if row is not None and row.failures == 1 and suspects:
+        counted = _one_more(_known(row.suspects), suspects)
+        conn.execute(update(lanes).where(lanes.c.name == name).values(suspects=counted))
+    return row is not None
+
+
+def _known(document: str | None) -> dict[int, int]:
+    return {int(delivery): count for delivery, count in orjson.loads(document or "{}").items()}
+
+
+def _one_more(known: dict[int, int], suspects: Sequence[int]) -> str:
+    newest = {each: known.pop(each, 0) + 1 for each in suspects}
+    kept = [*known.items(), *newest.items()][-MOST_SUSPECTS:]
+    return orjson.dumps({str(delivery): count for delivery, count in kept}).decode()
 
 
 def resume(conn: Connection, name: str) -> bool:

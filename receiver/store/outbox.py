@@ -1,11 +1,12 @@
 """The outbox: what is due to which sink. Leases, fencing, write-backs; how deliveries move is drawn in docs/states.md."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, select
 
 from receiver.store import lanes
 from receiver.store.attempts import Failure, Noted, note_deliveries
@@ -22,10 +23,14 @@ STATES: tuple[State, ...] = ("pending", "leased", "delivered", "dead", "discarde
 
 # To the driver: through Core each row costs several times what it costs the database.
 _POSTGRES_LEASE = """
-UPDATE deliveries SET state = 'leased', due_at = $1, claim = claim + 1, attempts = attempts + 1 WHERE id = ANY($2::bigint[])
+UPDATE deliveries SET state = 'leased', due_at = $1, claim = claim + 1, attempts = attempts + 1,
+  started_at = CASE attempts WHEN 0 THEN $3 ELSE started_at END
+WHERE id = ANY($2::bigint[])
 """
 _SQLITE_LEASE = """
-UPDATE deliveries SET state = 'leased', due_at = ?1, claim = claim + 1, attempts = attempts + 1 WHERE id = ?2
+UPDATE deliveries SET state = 'leased', due_at = ?1, claim = claim + 1, attempts = attempts + 1,
+  started_at = CASE attempts WHEN 0 THEN ?3 ELSE started_at END
+WHERE id = ?2
 """
 _POSTGRES_SETTLE = """
 UPDATE deliveries SET state = it.state, due_at = it.due_at, ended_at = it.ended_at, remote_id = it.remote_id,
@@ -41,7 +46,9 @@ WHERE id = ?1 AND claim = ?2 AND state = 'leased'
 
 
 class Claimed(NamedTuple):
-    """A delivery that is this process's until the lease ends. `attempts` counts this one; `document` is verdict.v1 as JSON."""
+    """A delivery that is this process's until the lease ends. `attempts` counts this one, `started_at` is when the first began;
+    `document` is verdict.v1 as JSON.
+    """
 
     id: int
     claim: int
@@ -88,18 +95,21 @@ def claim(conn: Connection, sink: str, *, limit: int, lease: timedelta, now: dat
         revisions.c.evaluation_id == due.c.evaluation_id, revisions.c.revision == due.c.revision
     )
     document = func.coalesce(earlier.scalar_subquery(), newest.scalar_subquery())
-    query = select(due.c.id, due.c.claim + 1, due.c.attempts + 1, *list(due.c)[3:-1], document)
+    started_at = case((due.c.attempts == 0, literal(now, due.c.started_at.type)), else_=due.c.started_at)
+    counted = due.c.claim + 1, due.c.attempts + 1
+    query = select(due.c.id, *counted, due.c.created_at, started_at, due.c.replay_id, due.c.evaluation_id, document)
     claimed = sorted(map(Claimed._make, conn.execute(query)))
     if claimed:
-        _lease(conn, [each.id for each in claimed], now + lease)
+        _lease(conn, [each.id for each in claimed], now + lease, now)
     return claimed
 
 
-def _lease(conn: Connection, ids: list[int], until: datetime) -> None:
+def _lease(conn: Connection, ids: list[int], until: datetime, now: datetime) -> None:
     if conn.dialect.name == "postgresql":
-        conn.exec_driver_sql(_POSTGRES_LEASE, (until, ids))
+        conn.exec_driver_sql(_POSTGRES_LEASE, (until, ids, now))
     else:
-        conn.exec_driver_sql(_SQLITE_LEASE, [(moment_text(until), each) for each in ids])
+        texts = moment_text(until), moment_text(now)
+        conn.exec_driver_sql(_SQLITE_LEASE, [(texts[0], each, texts[1]) for each in ids])
 
 
 def settle(conn: Connection, settled: Sequence[Settled]) -> None:
@@ -140,11 +150,15 @@ def _claimable(sink: str) -> ColumnElement[bool]:
 
 
 class TakenDeliveries(NamedTuple):
-    """What may be sent now: nothing while the sink is paused, one as a probe after it. `next_moment`: when to look again."""
+    """What may be sent now: nothing while the sink is paused, one as a probe after it. `next_moment`: when to look again.
+
+    `suspects` are those of the sink's lane.
+    """
 
     claimed: list[Claimed]
     probing: bool
     next_moment: datetime | None
+    suspects: Mapping[int, int] = MappingProxyType({})
 
 
 def take(
@@ -179,8 +193,8 @@ def take(
         return TakenDeliveries([], probing, next_moment=None)
     claimed = claim(conn, sink, limit=permitted, lease=lease, now=now)
     if len(claimed) == permitted:  # there may be more that is due
-        return TakenDeliveries(claimed, probing, next_moment=now)
+        return TakenDeliveries(claimed, probing, next_moment=now, suspects=lane.suspects)
     due = next_due(conn, sink)
     if due is not None and not claimed and due <= now:
         due = now + LOCKED_WAIT
-    return TakenDeliveries(claimed, probing, next_moment=due)
+    return TakenDeliveries(claimed, probing, next_moment=due, suspects=lane.suspects)

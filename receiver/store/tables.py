@@ -249,7 +249,8 @@ class Fetch(SQLModel, table=True):
 class Delivery(SQLModel, table=True):
     """One revision on its way to one sink. While `pending`, due at `due_at`; while `leased`, claimable again from `due_at`.
 
-    `claim` counts the claims and is the fencing token. `started_at` is when its attempts began: again at each `retry`.
+    `claim` counts the claims and is the fencing token. `started_at` is when its attempts began: at the
+    first that counts, and again at each `retry`.
     """
 
     __tablename__ = "deliveries"
@@ -297,7 +298,10 @@ class Attempt(SQLModel, table=True):
 
 
 class Lane(SQLModel, table=True):
-    """`fetch`, or `sink:NAME`: paused until when and why; for a paced sink, which process drains it."""
+    """`fetch`, or `sink:NAME`: paused until when and why; for a paced sink, which process drains it.
+
+    `suspects` is JSON: by the id of a delivery, how many pauses began with it alone.
+    """
 
     __tablename__ = "lanes"
 
@@ -307,6 +311,7 @@ class Lane(SQLModel, table=True):
     reason: str | None = _text()
     holder: str | None = _text()
     held_until: datetime | None = _moment()
+    suspects: str | None = _text()
 
 
 class Thread(SQLModel, table=True):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import orjson
@@ -15,9 +16,12 @@ from receiver.core.verdict import Verdict
 from receiver.offline import OfflineRunflow
 from receiver.sinks.base import Never
 from receiver.sinks.file import FileSink
+from receiver.store import lanes
+from receiver.store.schema import versions
 from tests.cli.installation import API_KEY, SECRET, Installation, Result, beside
 from tests.sinks.servers import Connection, Request, WebServer, nobody_listens, response
-from tests.store.places import migrate
+from tests.store.places import migrate, sql
+from tests.web.seeds import NOON
 
 SIGNING = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 SETTINGS = ("settings", "ok", "all are well-formed")
@@ -96,7 +100,7 @@ def test_all_is_well(here: Installation, world: World) -> None:
     assert told[:4] == [
         SETTINGS,
         CALLBACK_SECRET,
-        ("database", "ok", f"{here.url}, schema 0001"),
+        ("database", "ok", f"{here.url}, schema {versions()[-1]}"),
         ("Runflow", "ok", f"{world.runflow.url} takes the key"),
     ]
     assert [part for part, _, _ in told[4:8]] == ["sink lines", "sink queue", "sink shop", "sink people"]
@@ -248,6 +252,43 @@ def test_a_sqlite_file_that_cannot_be(here: Installation) -> None:
     assert (said.status, line_about(said, "database")) == (1, ("failed", told))
     result, detail = line_about(here.run("check", DATABASE_URL=f"sqlite:///{here.folder}"), "database")
     assert (result, "unable to open database file" in detail) == ("failed", True)
+
+
+def test_what_is_paused(here: Installation, world: World) -> None:
+    """A sink and fetches that are paused have a line that says until when and why, and `--json` has the moment."""
+    here.configure(world.toml)
+    for name in (lanes.FETCH, lanes.sink_lane("shop")):
+        here.write(lanes.pause, name, until=NOON, reason="answered 401\x1b[2J", now=NOON)
+    said = here.run("check", **world.environ)
+    told = "paused until 2026-11-25 12:00:00: answered 401 [2J; then it is tried by itself"
+    assert said.status == 0
+    assert [line for line in lines_of(said) if line[1] == "warning"] == [
+        ("Runflow", "warning", told), ("sink shop", "warning", told),
+    ]  # fmt: skip
+    moments = [line["paused_until"] for line in here.run("check", "--json", **world.environ).json]
+    assert [moment for moment in moments if moment] == ["2026-11-25T12:00:00Z"] * 2
+
+
+def test_a_database_that_does_not_wait_for_its_disk(on_postgres: Installation) -> None:
+    """`synchronous_commit = off` breaks the promise of a 2xx; a role or a database may have it, unknown to the server."""
+    migrate(on_postgres.url)
+
+    def warnings() -> list[str]:
+        said = on_postgres.run("check")
+        assert said.status == 0
+        return [detail for part, result, detail in lines_of(said) if (part, result) == ("database", "warning")]
+
+    def set_to(value: str) -> None:
+        on_postgres.write(
+            sql, f'ALTER DATABASE "{urlsplit(on_postgres.url).path[1:]}" SET synchronous_commit = {value}'
+        )
+
+    for value in ("local", "on"):
+        set_to(value)
+        assert warnings() == []
+    set_to("off")
+    [told] = warnings()
+    assert told.startswith("synchronous_commit is off for this role or database")
 
 
 def test_postgresql(on_postgres: Installation) -> None:

@@ -35,9 +35,18 @@ def test_backoff_grows(failures: int, first: timedelta, longest: timedelta, spre
 @pytest.mark.parametrize(("failures", "seconds"), [(0, 1), (1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (10**9, 60)])
 def test_backoff_doubles(failures: int, seconds: int) -> None:
     """One second, two, four and so on to a minute; with the most spread, half of it."""
-    wait = {"first": timedelta(seconds=1), "longest": timedelta(minutes=1)}
-    assert backoff(failures, **wait, spread=0) == timedelta(seconds=seconds)
-    assert backoff(failures, **wait, spread=1) == timedelta(seconds=seconds / 2)
+    first, longest = timedelta(seconds=1), timedelta(minutes=1)
+    assert backoff(failures, first=first, longest=longest, spread=0) == timedelta(seconds=seconds)
+    assert backoff(failures, first=first, longest=longest, spread=1) == timedelta(seconds=seconds / 2)
+
+
+@pytest.mark.parametrize(("factor", "waits"), [(1, [5, 5, 5]), (1.5, [5, 7.5, 11.25]), (100, [5, 500, 3600])])
+def test_backoff_by_a_factor(factor: float, waits: list[float]) -> None:
+    """Each wait is `factor` times the one before, so that 1 is a steady one."""
+    span = {"first": timedelta(seconds=5), "longest": HOUR}
+    seconds = [backoff(count, **span, factor=factor, spread=0).total_seconds() for count in (1, 2, 3)]
+    assert seconds == waits
+    assert backoff(10**9, **span, factor=factor, spread=0) in (timedelta(seconds=5), HOUR)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The fetch lane's own failures: limits, a key that is refused, embeds that are refused."""
 
+import asyncio
 from datetime import timedelta
 from typing import Literal
 
@@ -14,6 +15,7 @@ from receiver.store import lanes
 from tests.pipeline.clock import Clock, until
 from tests.pipeline.desk import HOLD, Desk, idle, step
 from tests.pipeline.gate import Gate
+from tests.pipeline.outage import Interrupted
 
 
 @pytest.fixture
@@ -115,6 +117,30 @@ async def test_a_refused_key_pauses_and_is_told_once(
     await step(lane)
     assert await complete(desk) == 5
     assert len([entry for entry in logged if entry["event"] == "fetch.resumed"]) == 1
+
+
+async def test_nothing_is_begun_while_a_pause_is_written(
+    desk: Desk, database: Interrupted, gate: tuple[Gate, RunflowClient]
+) -> None:
+    """Who knows that all must wait does not wait for the database to know it too."""
+    api, client = gate
+    lane = FetchLane(desk.database, desk.bells, client, desk.routes, FetchPace(concurrency=2))
+    desk.runflow.faults.rate_limited = RateLimited(retry_after=40)
+    keys = desk.add(6)
+    await desk.arrive(*keys)
+    api.open.clear()
+    await lane.step()
+    await until(lambda: api.waiting == 2)
+    database.slow.clear()
+    api.open.set()
+    await until(lambda: database.waiting == 1)
+    stepping = asyncio.create_task(lane.step())
+    await until(lambda: database.waiting == 2)
+    database.slow.set()
+    await stepping
+    await idle(lane)
+    assert (asked(desk), (await desk.lane(lanes.FETCH)).failures) == (2, 1)
+    assert {(await desk.fetch(key)).leased for key in keys} == {False}
 
 
 async def test_one_probe_at_a_time(desk: Desk, gate: tuple[Gate, RunflowClient], clock: Clock) -> None:

@@ -11,9 +11,10 @@ from sqlalchemy import insert
 from structlog.typing import EventDict
 
 from receiver.core.envelope import Message
+from receiver.core.retry import USUAL, Waits
 from receiver.core.verdict import without_tree
 from receiver.pipeline import deliver
-from receiver.pipeline.deliver import FIRST_WAIT, LONGEST_ASKED_WAIT, LONGEST_PAUSE, LONGEST_WAIT, SinkLane
+from receiver.pipeline.deliver import FIRST_PAUSE, LONGEST_ASKED_WAIT, LONGEST_PAUSE, SinkLane
 from receiver.sinks.base import Again, Done, Down, Never, Outcome
 from receiver.store.results import Found, new_delivery, release
 from receiver.store.tables import deliveries
@@ -21,6 +22,8 @@ from tests.pipeline.clock import Clock, until
 from tests.pipeline.desk import SOURCE, Desk, idle, plan_of, step
 from tests.pipeline.outage import Interrupted
 from tests.pipeline.recording import BatchingSink, RecordingSink
+
+HOUR = timedelta(hours=1)
 
 
 def lane_of(desk: Desk, sink: RecordingSink, **changes: Any) -> SinkLane:
@@ -51,7 +54,7 @@ async def test_again_comes_back_at_growing_distances(desk: Desk, clock: Clock, l
     for attempt in range(1, 16):
         await step(lane)
         delivery = await desk.delivery()
-        wait = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT)
+        wait = min(USUAL.first * 2 ** (attempt - 1), USUAL.longest)
         assert (delivery.state, delivery.attempts, delivery.last_error) == ("pending", attempt, "busy")
         assert delivery.due_at is not None
         assert clock() + wait / 2 <= delivery.due_at <= clock() + wait
@@ -89,7 +92,7 @@ async def test_a_wait_that_makes_no_sense_is_none(desk: Desk, clock: Clock, aske
     await step(lane)
     due_at = (await desk.delivery()).due_at
     assert due_at is not None
-    assert clock() + FIRST_WAIT / 2 <= due_at <= clock() + FIRST_WAIT
+    assert clock() + USUAL.first / 2 <= due_at <= clock() + USUAL.first
 
 
 async def test_again_has_an_end(desk: Desk, clock: Clock, logged: list[EventDict]) -> None:
@@ -100,12 +103,49 @@ async def test_again_has_an_end(desk: Desk, clock: Clock, logged: list[EventDict
     clock.advance(timedelta(hours=2) - timedelta(seconds=1))
     await step(lane)
     assert await desk.states() == ["pending"]
-    clock.advance(LONGEST_WAIT)
+    clock.advance(USUAL.longest)
     await step(lane)
     delivery = await desk.delivery()
     assert (delivery.state, delivery.attempts, delivery.ended_at) == ("dead", 3, clock())
     assert delivery.last_error == "given up after 2:00:00: busy"
     assert [entry["log_level"] for entry in logged if entry["event"] == "delivery.dead"] == ["warning"]
+
+
+@pytest.mark.parametrize(
+    ("waits", "seconds"),
+    [
+        (Waits(timedelta(seconds=5), timedelta(seconds=5), 1.0), [5, 5, 5]),
+        (Waits(timedelta(seconds=2), HOUR, 30.0), [2, 60, 1800]),
+    ],
+)
+async def test_waits_as_it_is_told(desk: Desk, clock: Clock, waits: Waits, seconds: list[int]) -> None:
+    """The waits are those of the sink's own settings."""
+    lane = lane_of(desk, RecordingSink(lambda _: Again("busy")), retry=waits)
+    await desk.release()
+    for wait in seconds:
+        await step(lane)
+        due_at = (await desk.delivery()).due_at
+        assert due_at is not None
+        assert timedelta(seconds=wait / 2) <= due_at - clock() <= timedelta(seconds=wait)
+        clock.moment = due_at
+
+
+async def test_time_counts_from_the_first_attempt(desk: Desk, clock: Clock) -> None:
+    """A message that waited for a sink that was down has all of `dead_after` before it when its first attempt fails."""
+    sink = RecordingSink(lambda _: Down("refused"))
+    lane = lane_of(desk, sink, dead_after=timedelta(hours=2))
+    await desk.release()
+    await step(lane)
+    sink.answer = lambda _: Again("busy")
+    clock.advance(days=9)
+    await step(lane)
+    assert [(each.state, each.attempts) for each in await desk.deliveries()] == [("pending", 1)]
+    clock.advance(hours=1)
+    await step(lane)
+    assert await desk.states() == ["pending"]
+    clock.advance(hours=1)
+    await step(lane)
+    assert await desk.states() == ["dead"]
 
 
 async def test_never_is_a_dead_letter(desk: Desk) -> None:
@@ -131,7 +171,7 @@ async def test_down_pauses_the_sink_and_not_the_message(desk: Desk, clock: Clock
     assert len(sink.given) == 2
     for failures in range(1, 11):
         state = await desk.lane("sink:log")
-        longest = min(FIRST_WAIT * 2 ** (failures - 1), LONGEST_PAUSE)
+        longest = min(FIRST_PAUSE * 2 ** (failures - 1), LONGEST_PAUSE)
         assert (state.failures, state.reason) == (failures, "refused")
         assert state.paused_until is not None
         assert clock() + longest / 2 <= state.paused_until <= clock() + longest
