@@ -24,6 +24,7 @@ from receiver.store import lanes, schema
 from receiver.store.database import Database, open_database
 from receiver.web.access import Access
 from receiver.web.api import Api
+from receiver.web.export import Exports
 from receiver.web.health import Health
 from receiver.web.hook import Hook
 from receiver.web.stats import Stats
@@ -112,6 +113,7 @@ class Service:
             [
                 Api(self.database),
                 Stats(self.database),
+                Exports(self.database),
                 Health(self.database, self.intake),
             ],
             self._access,

@@ -19,8 +19,10 @@ WIDE_EMBEDS = (
 NARROW_EMBEDS = ("judges", "action", "gate_failures")
 """What the verdict needs, and what Runflow's own pages ask for."""
 
-CostText = Annotated[str, Field(pattern=r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$")]
-"""Credits as a decimal string, what Runflow's own pattern takes; never a float."""
+COST = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)"
+"""What Runflow's own pattern takes."""
+CostText = Annotated[str, Field(pattern=f"^{COST}$")]
+"""Credits as a decimal string; never a float."""
 
 
 class JudgeIssue(Lenient):

@@ -29,6 +29,7 @@ READERS = 4
 BUSY_MILLISECONDS = 5000
 """How long to wait for another process (a command of `receiver`, a backup) that holds the file."""
 BUSY_PAUSE_SECONDS = 0.01
+CUT_OFF_SECONDS = 0.02
 
 _Work = Callable[[Connection], Any]
 
@@ -54,12 +55,13 @@ class SqliteDatabase(Database):
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._closing:
             raise StoreUnavailable("stopping", "the store is closed")
+        reading = _Reading(self._reading)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, self._read, lambda conn: fn(conn, *args, **kwargs))
-
-    def _read(self, work: Callable[[Connection], T]) -> T:
-        with translated(), self._reading.begin() as conn:
-            return work(conn)
+        try:
+            return await loop.run_in_executor(self._readers, reading.run, lambda conn: fn(conn, *args, **kwargs))
+        except asyncio.CancelledError:
+            reading.cut_off(loop)
+            raise
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         result: T = await self._writer.submit(lambda conn: fn(conn, *args, **kwargs))
@@ -110,6 +112,32 @@ class SqliteDatabase(Database):
         self._reading.dispose()
         if self._lock is not None:  # last, so that no other process runs the pipeline before all is written
             self._lock.close()
+
+
+class _Reading:
+    """One read. Nobody can cancel a thread, but what SQLite does for it can be cut off, so that it is free for others."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._in_use: Any = None
+        self._gate = threading.Lock()  # what is given back may be another's the next moment
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        with translated(), self._engine.begin() as conn:
+            with self._gate:
+                self._in_use = conn.connection.driver_connection
+            try:
+                return work(conn)
+            finally:
+                with self._gate:
+                    self._in_use = None
+
+    def cut_off(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._gate:
+            if self._in_use is not None:
+                self._in_use.interrupt()
+                # It does nothing between two statements, so again, until the read is over.
+                loop.call_later(CUT_OFF_SECONDS, self.cut_off, loop)
 
 
 class _Job(NamedTuple):
