@@ -24,6 +24,7 @@ from receiver.store import lanes, schema
 from receiver.store.database import Database, open_database
 from receiver.web.access import Access
 from receiver.web.api import Api
+from receiver.web.deliveries import Deliveries
 from receiver.web.export import Exports
 from receiver.web.health import Health
 from receiver.web.hook import Hook
@@ -114,6 +115,7 @@ class Service:
                 Api(self.database),
                 Stats(self.database),
                 Exports(self.database),
+                Deliveries(self.database, self._bells),
                 Health(self.database, self.intake),
             ],
             self._access,

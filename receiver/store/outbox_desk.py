@@ -1,14 +1,17 @@
 """The outbox as people see it: listed, counted, retried, discarded."""
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
-from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, select, true, update
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import ColumnElement, Connection, TextClause, and_, func, literal, or_, select, true, update
 
+from receiver.core.verdict import Moment
+from receiver.store import lanes
 from receiver.store.outbox import State
-from receiver.store.tables import deliveries
+from receiver.store.tables import CLAIMABLE, DEAD, deliveries
 
 
 class DeliveryFilter(BaseModel):
@@ -25,18 +28,33 @@ class DeliveryFilter(BaseModel):
 class DeliveryRecord(BaseModel):
     """One delivery as it is shown."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
+
     id: int
     evaluation_id: UUID
     sink: str
     revision: int
-    replay_id: str
+    replay_id: str = Field(description="Empty, or the replay that asked for it.")
     state: State
-    attempts: int
-    created_at: datetime
-    due_at: datetime | None
-    ended_at: datetime | None
-    remote_id: str | None
-    last_error: str | None
+    attempts: int = Field(description="Since it was created or last retried; one under way counts.")
+    created_at: Moment
+    due_at: Moment | None = Field(
+        description="When it is due next; while leased, when the lease ends; null when it has ended."
+    )
+    ended_at: Moment | None = Field(description="When it was delivered, died or was discarded.")
+    remote_id: str | None = Field(description="The id that the other side gave the message, if it gave one.")
+    last_error: str | None = Field(description="Why the last attempt did not succeed.")
+
+
+class PausedSink(BaseModel):
+    """A sink whose last try failed by its own fault: nothing is sent to it until then, and then one message as a probe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
+
+    sink: str
+    paused_until: Moment | None
+    failures: int = Field(description="In a row.")
+    reason: str | None
 
 
 class Count(NamedTuple):
@@ -57,6 +75,31 @@ def page(
     return [
         DeliveryRecord(**row._asdict()) for row in conn.execute(query.order_by(deliveries.c.id.desc()).limit(limit))
     ]
+
+
+def paused_sinks(conn: Connection) -> list[PausedSink]:
+    """All that are paused, by name."""
+    prefix = lanes.sink_lane("")
+    return [
+        PausedSink(
+            sink=it.name.removeprefix(prefix), paused_until=it.paused_until, failures=it.failures, reason=it.reason
+        )
+        for it in lanes.troubled(conn)
+        if it.name.startswith(prefix)
+    ]
+
+
+def retry_one(conn: Connection, delivery_id: int, now: datetime) -> tuple[DeliveryRecord | None, bool]:
+    """The delivery as it is then, None if there is none, and whether it was of a state that may be retried.
+
+    A sink that is paused tries again at once.
+    """
+    one = DeliveryFilter(ids=(delivery_id,))
+    is_retried = retry(conn, one, now) > 0
+    record = next(iter(page(conn, one, limit=1)), None)
+    if record is not None and is_retried:
+        lanes.probe_now(conn, lanes.sink_lane(record.sink), now)
+    return record, is_retried
 
 
 def counts(conn: Connection, filter_: DeliveryFilter) -> list[Count]:
@@ -118,4 +161,13 @@ def _condition(filter_: DeliveryFilter) -> ColumnElement[bool]:
         (deliveries.c.sink, filter_.sinks),
         (deliveries.c.evaluation_id, filter_.evaluation_ids),
     )
-    return and_(true(), *(column.in_(values) for column, values in wanted if values))
+    given = (column.in_(values) for column, values in wanted if values)
+    return and_(true(), *given, *_to_the_letter(filter_.states))
+
+
+def _to_the_letter(states: Sequence[State]) -> Iterator[TextClause]:
+    """The conditions of the partial indexes that serve these states."""
+    if set(states) == {"dead"}:
+        yield DEAD
+    elif states and set(states) <= {"pending", "leased"}:
+        yield CLAIMABLE

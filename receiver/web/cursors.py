@@ -12,6 +12,7 @@ from typing import Final, get_args
 from uuid import UUID
 
 from receiver.core.matching import Filter
+from receiver.store.outbox_desk import DeliveryFilter
 from receiver.store.reading import Position, Sort
 
 NOT_OURS: Final = "is not one that this service made; begin without it"
@@ -19,6 +20,7 @@ OTHER_FILTERS: Final = "was made with other filters; begin without it"
 
 _LAYOUT: Final = struct.Struct(">B8sq16s")
 """The number of the order, what is left of the filters, microseconds since 1970, the id."""
+_OF_DELIVERIES: Final = struct.Struct(">c8sq")
 _CHECK_BYTES: Final = 6
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -34,7 +36,7 @@ def cursor_for(position: Position, sort: Sort, filter_: Filter) -> str:
 
 def read_cursor(text: str, sort: Sort, filter_: Filter | None) -> Position:
     """Where the page before ended. Raises ValueError, which says what is wrong. Without a filter that is not compared."""
-    made_with, filters, moment, key = _LAYOUT.unpack(_checked(text))
+    made_with, filters, moment, key = _LAYOUT.unpack(_checked(text, _LAYOUT))
     if _SORTS[made_with] != sort:
         raise ValueError(f"was made with sort={_SORTS[made_with]}; the two must go together")
     if filter_ is not None and filters != _digest(filter_):
@@ -42,14 +44,35 @@ def read_cursor(text: str, sort: Sort, filter_: Filter | None) -> Position:
     return Position(_EPOCH + moment * _MICROSECOND, UUID(bytes=key))
 
 
-def _checked(text: str) -> bytes:
+def delivery_cursor(delivery_id: int, filter_: DeliveryFilter) -> str:
+    """The same for a page of deliveries."""
+    packed = _OF_DELIVERIES.pack(b"d", _digest_of(filter_), delivery_id)
+    return urlsafe_b64encode(packed + _check(packed)).decode()
+
+
+def read_delivery_cursor(text: str, filter_: DeliveryFilter) -> int:
+    """The delivery with which the page before ended. Raises ValueError, which says what is wrong."""
+    kind, filters, delivery_id = _OF_DELIVERIES.unpack(_checked(text, _OF_DELIVERIES))
+    if kind != b"d":
+        raise ValueError(NOT_OURS)
+    if filters != _digest_of(filter_):
+        raise ValueError(OTHER_FILTERS)
+    return int(delivery_id)
+
+
+def _digest_of(filter_: DeliveryFilter) -> bytes:
+    words = sorted((name, sorted(map(str, values))) for name, values in filter_)
+    return hashlib.blake2b(repr(words).encode(), digest_size=8, person=b"deliveries").digest()
+
+
+def _checked(text: str, layout: struct.Struct) -> bytes:
     try:
         content = urlsafe_b64decode(text)
     except ValueError:
         raise ValueError(NOT_OURS) from None
     packed, check = content[:-_CHECK_BYTES], content[-_CHECK_BYTES:]
     # The decoder passes over what it does not know, so that one place would have many texts.
-    if len(packed) != _LAYOUT.size or check != _check(packed) or urlsafe_b64encode(content).decode() != text:
+    if len(packed) != layout.size or check != _check(packed) or urlsafe_b64encode(content).decode() != text:
         raise ValueError(NOT_OURS)
     return packed
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from receiver.core.timeline import Delivered, Fetched, FetchFailed, Received, Released, Timeline
 from receiver.core.verdict import NOT_IN_LISTS, Action, Issue, Judge, Verdict
+from receiver.store.outbox_desk import DeliveryRecord, PausedSink
 
 EVALUATION: Final = "01a1ef00-87be-711d-ab0d-549b6f03675a"
 _RECEIVED_AT: Final = datetime(2026, 11, 18, 14, 13, 25, tzinfo=UTC)
@@ -95,4 +96,22 @@ TIMELINE: Final[dict[str, Any]] = Timeline(
         ),
     ],
     complete=True,
+).model_dump(mode="json")
+
+DELIVERY: Final[dict[str, Any]] = DeliveryRecord(
+    id=1207,
+    evaluation_id=UUID(EVALUATION),
+    sink="verdicts",
+    revision=1,
+    replay_id="",
+    state="pending",
+    attempts=0,
+    created_at=_RECEIVED_AT,
+    due_at=_RECEIVED_AT,
+    ended_at=None,
+    remote_id=None,
+    last_error="cannot connect",
+).model_dump(mode="json")
+PAUSED_SINK: Final[dict[str, Any]] = PausedSink(
+    sink="verdicts", paused_until=_RECEIVED_AT + timedelta(seconds=8), failures=4, reason="cannot connect"
 ).model_dump(mode="json")

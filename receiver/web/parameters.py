@@ -32,11 +32,12 @@ FILTER_PARAMETERS = tuple(
     for name, word in WORDS.items()
 )
 """The words of the API's filters, for every operation that takes them."""
+LIMIT = Parameter(
+    "limit", "How many at most.",
+    {"type": "integer", "minimum": 1, "maximum": MOST_ITEMS, "default": DEFAULT_ITEMS}, example=10,
+)  # fmt: skip
 _PAGING_PARAMETERS = (
-    Parameter(
-        "limit", "How many at most.",
-        {"type": "integer", "minimum": 1, "maximum": MOST_ITEMS, "default": DEFAULT_ITEMS}, example=10,
-    ),
+    LIMIT,
     Parameter("cursor", "The `next` of the page before, with the same filters and `sort`.", {"type": "string"}),
     Parameter(
         "sort", "The time that the newest are the first by. Verdicts without that time are left out.",
@@ -85,7 +86,7 @@ def read_list_query(query: QueryParams) -> ListQuery:
         if name not in WORDS and name not in _PAGING
     ]
     filter_ = _filter({name: query.getlist(name) for name in WORDS if name in query}, problems)
-    limit = _limit(query.get("limit"), problems)
+    limit = read_limit(query.get("limit"), problems)
     sort = _sort(query.get("sort"), problems)
     after = _cursor(query.get("cursor"), sort, filter_, problems)
     problems += [FieldProblem(name, "given more than once") for name in _PAGING if len(query.getlist(name)) > 1]
@@ -124,7 +125,8 @@ def _filter(words: Mapping[str, Sequence[str]], problems: list[FieldProblem]) ->
         return None
 
 
-def _limit(text: str | None, problems: list[FieldProblem]) -> int:
+def read_limit(text: str | None, problems: list[FieldProblem]) -> int:
+    """How many items a page may have; what is wrong is added to the problems."""
     if text is None:
         return DEFAULT_ITEMS
     if not (text.isascii() and text.isdecimal() and len(text) <= 4 and 1 <= int(text) <= MOST_ITEMS):

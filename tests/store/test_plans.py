@@ -13,11 +13,24 @@ from sqlalchemy import Connection, event, insert, text
 
 from receiver.core.matching import Filter
 from receiver.core.verdict import Verdict
-from receiver.store import attempts, fetches, outbox, quarantine, reading, results, schema, staging
+from receiver.store import (
+    attempts,
+    fetches,
+    outbox,
+    outbox_desk,
+    quarantine,
+    reading,
+    results,
+    schema,
+    staging,
+    timeline,
+)
 from receiver.store.attempts import Failure, Noted
 from receiver.store.database import Database
+from receiver.store.outbox_desk import DeliveryFilter
 from receiver.store.reading import Position
-from receiver.store.tables import deliveries, events, metadata, revisions, set_aside, trees, verdicts
+from receiver.store.tables import attempts as attempts_table
+from receiver.store.tables import deliveries, events, metadata, other_bodies, revisions, set_aside, trees, verdicts
 from receiver.store.tables import fetches as fetches_table
 from tests.store.building import ALL, LEASE, NOW, SECOND, key, plan_at
 from tests.store.places import new_postgres_database, opened
@@ -38,6 +51,8 @@ def _filled(conn: Connection) -> None:
         set_aside: [],
         trees: [],
         revisions: [],
+        other_bodies: [],
+        attempts_table: [],
     }
     for n in range(MANY):
         at = NOW + luck.randrange(10**6) * SECOND
@@ -56,11 +71,25 @@ def _filled(conn: Connection) -> None:
             waits = n % 100 == 0
             state = "pending" if waits else "dead" if n % 301 == 0 else "delivered"
             table_rows[deliveries].append(
-                results.new_delivery(key(n), sink, 1, at) | {"state": state, "due_at": at if waits else None}
+                results.new_delivery(key(n), sink, 1, at)
+                | {"state": state, "due_at": at if waits else None}
+                | {"ended_at": None if waits else at}
             )
         table_rows[revisions].append({"evaluation_id": key(n), "revision": 7, "due_to": "[]", "document": "{}"})
         table_rows[trees].append({"evaluation_id": key(n), "fetched_at": at, "body": b"{}"})
         digest = luck.randbytes(32)
+        table_rows[other_bodies].append(
+            {
+                "evaluation_id": key(n),
+                "event": "evaluation.completed",
+                "sha256": digest,
+                "body": b"{}",
+                "received_at": at,
+            }
+        )
+        table_rows[attempts_table].append(
+            {"evaluation_id": key(n), "delivery_id": 0, "slot": 1, "at": at, "outcome": "again"}
+        )
         table_rows[set_aside].append(
             {"sha256": digest, "kind": "ignored" if n % 10 else "quarantined", "state": "kept", "body": digest,
              "received_at": at, "repeats": 0}
@@ -137,6 +166,7 @@ def whole_tables(plan: str) -> set[str]:
 
 
 FAILURE = Failure(NOW, "again", "503")
+LEASED = DeliveryFilter(states=("leased",), sinks=("all",))
 LATE = NOW + timedelta(days=365)
 
 
@@ -153,6 +183,14 @@ LATE = NOW + timedelta(days=365)
         ("verdicts_by_completion", lambda conn: reading.page(conn, Filter(), limit=50, sort="completed_at")),
         ("verdicts_by_client_ref", lambda conn: reading.page(conn, Filter(client_ref=("ref-7",)), limit=50)),
         ("verdicts_by_run", lambda conn: reading.page(conn, Filter(run_id=("run-7",)), limit=50)),
+        (
+            "deliveries_dead",
+            lambda conn: outbox_desk.page(conn, DeliveryFilter(states=("dead",), sinks=("all",)), limit=9),
+        ),
+        (
+            "deliveries_claimable",
+            lambda conn: outbox_desk.page(conn, DeliveryFilter(states=("leased",), sinks=("all",)), limit=9),
+        ),
         ("set_aside_by_time", lambda conn: quarantine.listed(conn, limit=10)),
     ],
     ids=[
@@ -166,6 +204,8 @@ LATE = NOW + timedelta(days=365)
         "by completion",
         "client_ref",
         "run_id",
+        "dead",
+        "leased",
         "set aside",
     ],
 )
@@ -186,11 +226,26 @@ async def test_index(full: Database, index: str, work: Work) -> None:
         lambda conn: staging.ask_again(conn, key(7), NOW),
         lambda conn: outbox.settle(conn, [outbox.Settled(7, 1, "delivered", ended_at=NOW)]),
         lambda conn: quarantine.find(conn, "abcdef"),
+        lambda conn: outbox_desk.page(conn, DeliveryFilter(evaluation_ids=(key(7),)), limit=9),
+        lambda conn: timeline.timeline(conn, key(7), NOW),
         lambda conn: attempts.note_deliveries(conn, [Noted(7, 1, FAILURE)]),
         lambda conn: attempts.note_fetches(conn, [Noted(key(7), 1, FAILURE)]),
         lambda conn: attempts.note_replaced(conn, [(key(7), 2)]),
     ],
-    ids=["one", "embeds", "leases", "stored", "ask_again", "settle", "find", "failed", "failed fetch", "replaced"],
+    ids=[
+        "one",
+        "embeds",
+        "leases",
+        "stored",
+        "ask_again",
+        "settle",
+        "find",
+        "deliveries",
+        "timeline",
+        "failed",
+        "failed fetch",
+        "replaced",
+    ],
 )
 async def test_by_key(full: Database, work: Work) -> None:
     """What is looked for by its key is found by its key."""
