@@ -15,7 +15,7 @@ from receiver.pipeline.deliver import SinkPlan
 from receiver.pipeline.fetch import FetchPace
 from receiver.pipeline.intake import Intake, IntakeLimits
 from receiver.pipeline.pipeline import Pipeline, PipelinePlan, StageOnly
-from receiver.pipeline.station import EVENTS, Bells
+from receiver.pipeline.station import EVENTS, RATINGS, Bells
 from receiver.runflow.client import RunflowClient
 from receiver.settings import Settings
 from receiver.sinks.base import SinkOptions
@@ -28,6 +28,7 @@ from receiver.web.deliveries import Deliveries
 from receiver.web.export import Exports
 from receiver.web.health import Health
 from receiver.web.hook import Hook
+from receiver.web.slack import SlackClicks
 from receiver.web.stats import Stats
 
 DATABASE_RETRY_SECONDS = 1.0
@@ -109,6 +110,7 @@ class Service:
             now=self.database.now,
         )
         self._access = Access(settings.api_tokens)
+        self._slack = SlackClicks(self.database, settings.slack_signing_secret, lambda: self._bells.ring(RATINGS))
         self.app = create_app(
             self._hook,
             [
@@ -116,6 +118,7 @@ class Service:
                 Stats(self.database),
                 Exports(self.database),
                 Deliveries(self.database, self._bells),
+                self._slack,
                 Health(self.database, self.intake),
             ],
             self._access,
@@ -201,6 +204,7 @@ class Service:
             successor = self._new_pipeline(settings)
             self._settings = settings.model_copy(update=kept)
             self._hook.keyring = Keyring(settings.webhook_secrets)
+            self._slack.signing_secret = settings.slack_signing_secret
             self._access.tokens = settings.api_tokens
             self.app.outer.let_in(settings.api.cors_origins)
             if self._pipeline is not None:

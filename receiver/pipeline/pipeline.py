@@ -13,10 +13,12 @@ from receiver.core.routing import Route
 from receiver.errors import StoreUnavailable
 from receiver.pipeline.deliver import SinkLane, SinkPlan
 from receiver.pipeline.fetch import FetchLane, FetchPace
+from receiver.pipeline.ratings import RatingLane
 from receiver.pipeline.rollup import Rollup
 from receiver.pipeline.stage import Stage
-from receiver.pipeline.station import EVENTS, FETCHES, UNAVAILABLE_WAIT, Bells, Station
+from receiver.pipeline.station import EVENTS, FETCHES, RATINGS, UNAVAILABLE_WAIT, Bells, Station
 from receiver.runflow.client import RunflowClient
+from receiver.sinks.base import Board
 from receiver.store import lanes
 from receiver.store.database import Database, new_id
 
@@ -56,6 +58,7 @@ class Pipeline:
         self._stations = [
             stage_station(database, bells, plan.hold),
             Station(FETCHES, self._fetch.step, bells, database.now),
+            Station(RATINGS, RatingLane(database, bells, plan.client, _boards(plan)).step, bells, database.now),
             *(Station(lane.name, lane.step, bells, database.now) for lane in self._sinks),
         ]
         self._rollup = Rollup(database)
@@ -109,6 +112,10 @@ class Pipeline:
             except Exception:
                 log.exception("pipeline.beat_failed")
                 await asyncio.sleep(UNAVAILABLE_WAIT)
+
+
+def _boards(plan: PipelinePlan) -> dict[str, Board]:
+    return {each.name: each.sink for each in plan.sinks if isinstance(each.sink, Board)}
 
 
 async def _closed(closing: Awaitable[None]) -> None:

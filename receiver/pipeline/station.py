@@ -13,6 +13,7 @@ from receiver.store.database import Database
 
 EVENTS = "events"
 FETCHES = "fetches"
+RATINGS = "ratings"
 SHORTEST_RING = 0.05
 """Seconds between two rings of other processes: one tells them all there is to know."""
 UNAVAILABLE_WAIT = 1.0

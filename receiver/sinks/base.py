@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from receiver.core.envelope import Message
 from receiver.core.matching import Filter
+from receiver.core.rating import Rating
 from receiver.core.retry import Waits
+from receiver.core.verdict import Verdict
 from receiver.errors import ReceiverError
 from receiver.httpclient import MOST_CONNECTIONS
 
@@ -77,6 +79,19 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """Gives back connections. The sink is not used afterwards."""
+        ...
+
+
+@runtime_checkable
+class Board(Protocol):
+    """A sink whose messages people can rate. `place` is what `Done` had as `remote_id`."""
+
+    async def show(self, place: str, verdict: Verdict, ratings: Sequence[Rating]) -> Outcome:
+        """Shows in this message, which is about this result, who says what of it."""
+        ...
+
+    async def whisper(self, place: str, person: str, text: str) -> Outcome:
+        """Tells one person something, beside this message."""
         ...
 
 

@@ -37,9 +37,9 @@ class Bot:
         arguments = {**content, "channel": channel, "ts": ts}
         return _outcome(await self._api.call("chat.update", arguments, self.deadline()))
 
-    async def whisper(self, place: str, person: str, text: str) -> Outcome:
-        """Says something in the channel of a message, to one person alone. It is plain text of ours."""
-        arguments = {"channel": place.partition(":")[0], "user": person, "text": text}
+    async def whisper(self, place: str, person: str, content: dict[str, Any]) -> Outcome:
+        """Shows a message to one person alone, in the channel of that message."""
+        arguments = {**content, "channel": place.partition(":")[0], "user": person}
         return _outcome(await self._api.call("chat.postEphemeral", arguments, self.deadline()))
 
     async def check(self) -> str:

@@ -33,6 +33,8 @@ _NOT_THIS_WEBHOOK = {
 }
 """What Slack says in an answer's body, whatever its status; any other word may pass by itself (`rollup_error`)."""
 
+_CANNOT = Never("a webhook cannot do this; a bot can")
+
 
 class Webhook:
     """Done is a 200 whose body says `ok`. Nothing is told of the message that was made."""
@@ -46,6 +48,14 @@ class Webhook:
         body = json.dumps(content).encode()
         answer = await self._poster.post(body, {"content-type": "application/json; charset=utf-8"}, deadline)
         return read_answer(answer) if isinstance(answer, Answer) else _named(answer)
+
+    async def change(self, _place: str, _content: dict[str, Any]) -> Outcome:
+        """A webhook cannot."""
+        return _CANNOT
+
+    async def whisper(self, _place: str, _person: str, _content: dict[str, Any]) -> Outcome:
+        """A webhook cannot."""
+        return _CANNOT
 
     async def check(self) -> str:
         """Connects and sends nothing."""

@@ -19,19 +19,20 @@ async def read_body(request: Request, model: type[Model]) -> Model:
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != JSON:
         raise UnsupportedMediaType(f"the body must be JSON: Content-Type: {JSON}")
-    body = await _read(request)
+    body = await read_bytes(request)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
         raise Invalid([_problem(each) for each in error.errors(include_url=False, include_input=False)]) from None
 
 
-async def _read(request: Request) -> bytes:
+async def read_bytes(request: Request, most: int = MOST_BYTES) -> bytes:
+    """The body as it came. Raises `BodyTooLarge`."""
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MOST_BYTES:
-            raise BodyTooLarge(f"the body is over the limit of {MOST_BYTES} bytes")
+        if len(body) > most:
+            raise BodyTooLarge(f"the body is over the limit of {most} bytes")
     return body
 
 

@@ -9,7 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
+
+from slack_sdk.signature import SignatureVerifier
 
 from tests.sinks.servers import Connection, Request, WebServer, response
 
@@ -17,6 +19,8 @@ TOKEN: Final = "xoxb-1234-hunter2-of-the-bot"
 CHANNEL: Final = "C0QUALITY01"
 HARMLESS: Final = re.compile(r"&(amp|lt|gt);")
 IMAGE_LINK: Final = re.compile(r"<https://[!-~]+?\|The image>")
+_SIDE = r"[👍👎] (<@[UW][A-Z0-9]+>(, )?)*([0-9]+ more)?"
+RATERS: Final = re.compile(rf"{_SIDE}(   {_SIDE})?")
 MOST_TEXT: Final = 13_000
 """Not documented: of all texts together. Messages with much more than this have been refused."""
 
@@ -54,9 +58,12 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def check_harmless(content: Mapping[str, Any], public_url: str) -> None:
-    """No text makes a mention, a link or a format: our links and nothing else are markup."""
+    """No text makes a mention, a link or a format: our links, and who rated, and nothing else are markup."""
     place = re.escape(f"{public_url}/v1/verdicts/")
     ours = re.compile(rf"<{place}[0-9a-f-]{{36}}\|The whole verdict \(asks for a token\)>")
+    raters = [block for block in content["blocks"] if block.get("block_id") == "raters"]
+    content = {**content, "blocks": [block for block in content["blocks"] if block not in raters]}
+    assert all(RATERS.fullmatch(text) for text in texts(raters))
     shown = [*texts(content["blocks"]), content["text"]]
     for text in (IMAGE_LINK.sub("", ours.sub("", each)) for each in shown):
         assert "<" not in text
@@ -268,6 +275,40 @@ _METHODS: Final[Mapping[str, Callable[[Workspace, dict[str, Any]], dict[str, Any
     "auth.test": Workspace.auth_test,
     "conversations.info": Workspace.info,
 }
+
+
+def click(posted: Posted, action: str, *, person: str = "U0ANNA", at: float, channel: str = CHANNEL) -> bytes:
+    """The body that Slack sends when a person clicks a button of a message, as it encodes it."""
+    blocks = posted.content["blocks"]
+    [button] = [
+        each
+        for block in blocks
+        if block["type"] == "actions"
+        for each in block["elements"]
+        if each["action_id"] == action
+    ]
+    payload = {
+        "type": "block_actions",
+        "user": {"id": person, "username": "anna", "name": "anna", "team_id": "T0STUDIO"},
+        "api_app_id": "A0RECEIVER",
+        "token": "not-used-any-more",
+        "container": {"type": "message", "message_ts": posted.ts, "channel_id": channel, "is_ephemeral": False},
+        "trigger_id": "1.2.3",
+        "team": {"id": "T0STUDIO", "domain": "studio"},
+        "channel": {"id": channel, "name": "image-quality"},
+        "message": {"type": "message", "ts": posted.ts, "text": posted.content["text"], "blocks": blocks},
+        "state": {"values": {}},
+        "response_url": "https://hooks.slack.com/actions/T0/1/x",
+        "actions": [{**button, "block_id": "rating", "action_ts": f"{at:.6f}"}],
+    }
+    return urlencode({"payload": json.dumps(payload)}).encode()
+
+
+def signed_by_slack(body: bytes, secret: str, at: float) -> dict[str, str]:
+    """The headers, as Slack's own library makes them."""
+    signature = SignatureVerifier(secret).generate_signature(timestamp=str(int(at)), body=body)
+    assert signature is not None
+    return {"X-Slack-Request-Timestamp": str(int(at)), "X-Slack-Signature": signature}
 
 
 class SlackServer(WebServer):
