@@ -107,6 +107,8 @@ class HttpSink:
         answer = await self._poster.post(message.cloud_event, headers, self._poster.deadline())
         if not isinstance(answer, Answer):
             return answer
+        if answer.status == 413:
+            return Never(f"answered 413: the message has {size} bytes, more than it takes")
         return Done() if 200 <= answer.status < 300 else judge(answer)
 
     def _signed(self, message: Message) -> dict[str, str]:

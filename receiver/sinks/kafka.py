@@ -129,19 +129,21 @@ class KafkaSink:
 
     def _record(self, message: Message) -> "Record":
         headers: dict[str, str | bytes | None] = {"id": message.key, "type": message.type, "content-type": CONTENT_TYPE}
-        body = message.data if self._options.mode == "binary" else message.cloud_event
         if self._options.mode == "binary":
             attributes = message.attributes
             headers["content-type"] = attributes.pop("datacontenttype")
             headers |= {f"ce_{name}": text for name, text in attributes.items()}
-        return self._sessions.Record(str(message.evaluation_id), body, headers)
+        return self._sessions.Record(str(message.evaluation_id), self._body(message), headers)
+
+    def _body(self, message: Message) -> bytes:
+        return message.data if self._options.mode == "binary" else message.cloud_event
 
     def _outcome(self, message: Message, report: "Report") -> Outcome:
         name = report.error
         if name is None:
             return Done(report.place)
         if name in _TOO_LARGE:
-            size = len(message.cloud_event)
+            size = len(self._body(message))
             return Never(f"the message has {size} bytes, more than max_bytes or the topic's max.message.bytes")
         if name in _NOT_TAKEN:
             return Never(f"{name}: {_NOT_TAKEN[name]}")

@@ -255,7 +255,7 @@ class NatsSink:
         fitting = [each for each, size in zip(written, sizes, strict=True) if size <= link.max_payload]
         answers = iter(await link.publish(self._options.subject, fitting, deadline))
         return [
-            self._outcome(next(answers)) if size <= link.max_payload else _too_large(size, link.max_payload)
+            self._outcome(next(answers), size) if size <= link.max_payload else _too_large(size, link.max_payload)
             for size in sizes
         ]
 
@@ -268,7 +268,7 @@ class NatsSink:
         headers = {f"ce-{name}": quote(text, safe=_SAFE) for name, text in message.attributes.items()}
         return message.data, {MESSAGE_ID: message.key, **headers}
 
-    def _outcome(self, answer: api.PubAck | BaseException) -> Outcome:
+    def _outcome(self, answer: api.PubAck | BaseException, size: int) -> Outcome:
         match answer:
             case api.PubAck(stream=stream, seq=seq):
                 return Done(f"{stream}:{seq}")
@@ -279,7 +279,7 @@ class NatsSink:
             case NoStreamResponseError():
                 return Down(self._no_stream)
             case APIError(err_code=code, code=status):
-                return _refused(code or 0, status or 0)
+                return _refused(code or 0, status or 0, size)
             case errors.ConnectionClosedError():
                 return Down(BROKEN)
             case _:
@@ -318,9 +318,9 @@ def _too_large(size: int, most: int) -> Never:
     return Never(f"the message has {size} bytes, more than the server's max_payload = {most}")
 
 
-def _refused(code: int, status: int) -> Outcome:
+def _refused(code: int, status: int, size: int) -> Outcome:
     if code == _TOO_LARGE:
-        return Never("the message is larger than the stream's max_msg_size")
+        return Never(f"the message has {size} bytes, more than the stream's max_msg_size")
     if code in _TROUBLES:
         return Down(_TROUBLES[code])
     reason = f"it answered with an error ({code or status})"

@@ -63,8 +63,8 @@ _TROUBLES = {
 }
 """Codes of errors that are not the message's fault, without what goes before and `Exception` behind."""
 _NOT_THIS_MESSAGE = {
-    "BatchRequestTooLong": "it is too long",
-    "InvalidParameterValue": "it is too long for the queue, or has characters that it does not take",
+    "BatchRequestTooLong": "the message has {size} bytes, and is too long",
+    "InvalidParameterValue": "the message has {size} bytes, and is too long for the queue, or has characters that it does not take",
     "InvalidMessageContents": "it has characters that SQS does not take",
 }
 
@@ -217,30 +217,32 @@ class SqsSink:
             if code in _NOT_THIS_MESSAGE and len(entries) > 1:  # one of them: each by itself
                 alone = [await self._send([entry]) for entry in entries]
                 return {number: outcome for each in alone for number, outcome in each.items()}
-            failed = self._failed(code, int(error.response["ResponseMetadata"].get("HTTPStatusCode", 0)), "SendMessage")
+            status = int(error.response["ResponseMetadata"].get("HTTPStatusCode", 0))
+            failed = self._failed(code, status, "SendMessage", _size(entries[0]))
         except (self._errors.BotoCoreError, OSError) as error:
             failed = self._not_reached(error)
         else:
             unsaid = {int(entry["Id"]): Again("nothing was said of it") for entry in entries}
+            sizes = {entry["Id"]: _size(entry) for entry in entries}
             return (
                 unsaid
                 | {int(each["Id"]): Done(each["MessageId"]) for each in answer.get("Successful", ())}
                 | {
                     int(each["Id"]): self._failed(
-                        _code(each["Code"]), 400 if each.get("SenderFault") else 500, "SendMessage"
+                        _code(each["Code"]), 400 if each.get("SenderFault") else 500, "SendMessage", sizes[each["Id"]]
                     )
                     for each in answer.get("Failed", ())
                 }
             )
         return {int(entry["Id"]): failed for entry in entries}
 
-    def _failed(self, code: str, status: int, action: str) -> Again | Never | Down:
+    def _failed(self, code: str, status: int, action: str, size: int = 0) -> Again | Never | Down:
         if code in _TROUBLES:
             return Down(_TROUBLES[code].format(self._options.queue, action=f"sqs:{action}"))
         if status in (429, 503):
             return Down(f"answered {status}: {_TOO_MUCH if status == 429 else 'it is not available'}")
         if code in _NOT_THIS_MESSAGE:
-            return Never(f"{code}: {_NOT_THIS_MESSAGE[code]}")
+            return Never(f"{code}: {_NOT_THIS_MESSAGE[code].format(size=size)}")
         return Again(f"it answered with an error ({code or status})")
 
     def _not_reached(self, error: Exception) -> Again | Down:

@@ -36,7 +36,7 @@ MATRIX: Mapping[type[Broker], str] = {
 LEFT_OUT = {"amqp-stopped", "amqp-alarmed"}
 """Where there is little time: each of these takes the one RabbitMQ that all use away for seconds."""
 QUICK = Scale(altered="short-pauses")
-HARD = Scale(connections=8, pause=0.05, before=100, least=5)
+HARD = Scale(connections=4, pause=0.05, before=100, least=5)
 ALL = [(kind, trouble) for kind, troubles in MATRIX.items() for trouble in troubles.split()]
 
 Opened = Callable[[Sequence[str], Scale], Awaitable[list[Broker]]]

@@ -117,11 +117,11 @@ async def test_what_is_too_large_is_never_taken_and_spoils_no_other(own: Own) ->
     await sink.close()
 
     headers = len(f"NATS/1.0\r\nNats-Msg-Id: {batch[1].key}\r\nContent-Type: {CONTENT_TYPE}\r\n\r\n")
-    size = len(batch[1].cloud_event) + headers
+    sizes = [len(each.cloud_event) + headers for each in batch]
     assert outcomes == [
         Done(f"{own.stream}:1"),
-        Never(f"the message has {size} bytes, more than the server's max_payload = {LARGEST}"),
-        Never("the message is larger than the stream's max_msg_size"),
+        Never(f"the message has {sizes[1]} bytes, more than the server's max_payload = {LARGEST}"),
+        Never(f"the message has {sizes[2]} bytes, more than the stream's max_msg_size"),
         Done(f"{own.stream}:2"),
     ]
 
