@@ -63,8 +63,8 @@ _TROUBLES = {
 }
 """Codes of errors that are not the message's fault, without what goes before and `Exception` behind."""
 _NOT_THIS_MESSAGE = {
-    "BatchRequestTooLong": "the message has {size} bytes, and is too long",
-    "InvalidParameterValue": "the message has {size} bytes, and is too long for the queue, or has characters that it does not take",
+    "BatchRequestTooLong": "the message has {size} bytes, which are too many",
+    "InvalidParameterValue": "the message has {size} bytes, too many for the queue, or characters that it does not take",
     "InvalidMessageContents": "it has characters that SQS does not take",
 }
 

@@ -103,6 +103,7 @@ class Ordeal:
         altered = ",".join(filter(None, [f"trust:{authority}", self.scale.altered]))
         several = self.address.startswith("postgresql")
         server = await place.serve(*["--no-pipeline"] * several, altered=altered, forked=True)
+        await server.says_it_is(200, None)  # it listens before its database is ready
         self._load = Load(server.address)
         self._programs = [server] + [await place.work(altered=altered, forked=True) for _ in range(2 * several)]
         return place
