@@ -1,25 +1,67 @@
 """The words of `receiver.core.matching` as SQL: the same table of words, the same answers."""
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Boolean, ColumnElement, and_, exists, func, not_, or_, true
+from sqlalchemy import Boolean, Column, ColumnElement, and_, exists, not_, or_, true
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import GenericFunction
+from sqlalchemy.types import NullType
 
 from receiver.core.matching import NULL, WORDS, Comparison, Filter, compared
-from receiver.store.tables import issues, verdicts
+from receiver.store.tables import NOT_BY_CALLBACK, UNAVAILABLE, issues, verdicts
 
 
-def condition(filter_: Filter) -> ColumnElement[bool]:
-    """What the filter says of a row of `verdicts`."""
-    words = (or_(*(_holds(name, value) for value in values)) for name, values in filter_.given().items())
+def condition(filter_: Filter, *, by_index: bool = True) -> ColumnElement[bool]:
+    """What the filter says of a row of `verdicts`. `by_index` False: rows are found otherwise, and by no index of its words.
+
+    That is for SQLite, which takes any index that it can, though half of all rows may be in it, and sorts what it finds.
+    """
+    words = (or_(*(_holds(name, value, by_index) for value in values)) for name, values in filter_.given().items())
     return and_(true(), *words)
 
 
-def _holds(name: str, wanted: Any) -> ColumnElement[bool]:
+def _holds(name: str, wanted: Any, by_index: bool) -> ColumnElement[bool]:
     field, comparison, _ = WORDS[name]
     if comparison is Comparison.ISSUE:
         return _has_issue(wanted)
-    return _CONDITIONS[comparison](verdicts.c[field], wanted)
+    column = verdicts.c[field]
+    if not by_index and comparison in (Comparison.IS, Comparison.STARTS):
+        return _CONDITIONS[comparison](without_index(column, type_=column.type), wanted)
+    return _CONDITIONS[comparison](column, wanted)
+
+
+def indexed(filter_: Filter) -> list[tuple[Column[Any], ColumnElement[bool]]]:
+    """The words of the filter that an index answers: the column to take ids from, and a condition."""
+    found: list[tuple[Column[Any], ColumnElement[bool]]] = []
+    for name, values in filter_.given().items():
+        if NULL in values or name not in _INDEXED:
+            continue
+        if name == "issue_category":
+            categories = issues.c.category.in_([compared(each) for each in values])
+            found.append((issues.c.evaluation_id, categories))
+        elif (partial := _INDEXED[name](values)) is not None:
+            found.append(
+                (verdicts.c.evaluation_id, and_(partial, or_(*(_holds(name, value, True) for value in values))))
+            )
+    return found
+
+
+def _always(_: Sequence[str]) -> ColumnElement[bool]:
+    return true()
+
+
+_INDEXED: Final[Mapping[str, Callable[[Sequence[str]], Any]]] = {
+    **dict.fromkeys(
+        ("client_ref", "client_ref_prefix", "run_id", "task_type", "model_id", "failure_code", "issue_category"),
+        _always,
+    ),
+    "tree": lambda values: UNAVAILABLE if set(values) == {"unavailable"} else None,
+    "origin": lambda values: NOT_BY_CALLBACK if "callback" not in values else None,
+}
+"""For each word with an index the condition that the index is made with; None where the values are not in it."""
 
 
 def _is(column: ColumnElement[Any], wanted: str) -> ColumnElement[bool]:
@@ -35,10 +77,62 @@ def _has_issue(category: str) -> ColumnElement[bool]:
     return not_(of_this) if category == NULL else of_this.where(issues.c.category == compared(category))
 
 
+def _starts(column: ColumnElement[Any], prefix: str) -> ColumnElement[bool]:
+    """As a range, which an index can answer. Not LIKE: on SQLite it passes over case, and takes no long pattern."""
+    above = after_all(prefix)
+    if not prefix:
+        return column.is_not(None)
+    return not_before(column, prefix) if above is None else and_(not_before(column, prefix), before(column, above))
+
+
+def after_all(prefix: str) -> str | None:
+    """The first text after all those that begin with this one, by code points; None where there is none."""
+    known = prefix.rstrip(chr(sys.maxunicode))
+    if not known:
+        return None
+    following = ord(known[-1]) + 1
+    # What lies between are halves of surrogate pairs, which are no characters.
+    return known[:-1] + chr(0xE000 if following == 0xD800 else following)
+
+
+class without_index(GenericFunction[Any]):  # noqa: N801 (a function of SQL)
+    """A column, in a way that no index of it is used."""
+
+    inherit_cache = True
+
+
+@compiles(without_index)
+def _without_index(element: without_index, compiler: SQLCompiler, **how: Any) -> str:
+    [column] = (compiler.process(each, **how) for each in element.clauses)
+    return f"+{column}" if compiler.dialect.name == "sqlite" else column
+
+
+class before(GenericFunction[Any]):  # noqa: N801 (a function of SQL)
+    """Whether a text is before another by its bytes, which is by its code points; never by a language's order."""
+
+    type = NullType()  # Boolean is written `= 1` on SQLite, and no index answers that
+    inherit_cache = True
+
+
+class not_before(before):  # noqa: N801
+    """Whether it is not."""
+
+    inherit_cache = True
+
+
+@compiles(before)
+@compiles(not_before)
+def _in_order_of_bytes(element: before, compiler: SQLCompiler, **how: Any) -> str:
+    operator = ">=" if isinstance(element, not_before) else "<"
+    if compiler.dialect.name == "postgresql":
+        operator = f"~{operator}~"
+    column, other = (compiler.process(each, **how) for each in element.clauses)
+    return f"({column} {operator} {other})"
+
+
 _CONDITIONS: Final[Mapping[Comparison, Callable[[ColumnElement[Any], Any], ColumnElement[bool]]]] = {
     Comparison.IS: _is,
-    # Not LIKE: on SQLite it passes over case, and takes no long pattern.
-    Comparison.STARTS: lambda column, wanted: func.substr(column, 1, len(compared(wanted))) == compared(wanted),
+    Comparison.STARTS: lambda column, wanted: _starts(column, compared(wanted)),
     Comparison.AT_LEAST: lambda column, wanted: column >= wanted,
     Comparison.AT_MOST: lambda column, wanted: column <= wanted,
 }

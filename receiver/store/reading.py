@@ -2,19 +2,24 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from heapq import nlargest
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, func, literal, select, true, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, select, true, tuple_
 
 from receiver.core.evaluation import embedded
 from receiver.core.lenient import read_json
 from receiver.core.matching import Filter
 from receiver.core.verdict import Verdict
-from receiver.store.filters import condition
+from receiver.store.filters import condition, indexed
 from receiver.store.tables import trees, verdicts
 
 Sort = Literal["received_at", "completed_at"]
+
+
+FEW: Final = 5_000
+"""So many are sorted in the time in which a page of something so rare among a million is found by walking."""
 
 
 class Position(NamedTuple):
@@ -61,17 +66,39 @@ def page(
     after: Position | None = None,
     arrived: Arrived = EVER,
 ) -> Page:
-    """A page of stored verdicts, newest first by `sort`; those without that time are left out of it."""
+    """A page of stored verdicts, newest first by `sort`; those without that time are left out of it.
+
+    What is rare is looked for by its own index, and sorted; what is common is found soon by walking along the times. Left to
+    the databases this is a matter of luck: SQLite knows no numbers, and PostgreSQL thinks that all is spread evenly.
+    """
     column = verdicts.c[sort]
-    query = select(verdicts.c.document, column, verdicts.c.evaluation_id).where(
-        condition(filter_), arrived.condition(), column.is_not(None)
-    )
+    wanted = and_(condition(filter_, by_index=False), arrived.condition(), column.is_not(None))
     if after is not None:
-        query = query.where(tuple_(column, verdicts.c.evaluation_id) < tuple_(*_bound(column, after)))
-    newest = query.order_by(column.desc(), verdicts.c.evaluation_id.desc()).limit(limit + 1)
-    rows = conn.execute(newest).all()
+        wanted = and_(wanted, tuple_(column, verdicts.c.evaluation_id) < tuple_(*_bound(column, after)))
+    few = _few(conn, filter_)
+    if few is not None:
+        wanted = verdicts.c.evaluation_id.in_(_newest(conn, column, few, wanted, limit + 1))
+    query = select(verdicts.c.document, column, verdicts.c.evaluation_id).where(wanted)
+    rows = conn.execute(query.order_by(column.desc(), verdicts.c.evaluation_id.desc()).limit(limit + 1)).all()
     end = Position(*rows[limit - 1][1:]) if len(rows) > limit else None
     return Page([Verdict.model_validate_json(row.document) for row in rows[:limit]], end)
+
+
+def _few(conn: Connection, filter_: Filter) -> Select[tuple[UUID]] | None:
+    """The ids that one word of the filter lets through, if they are few; None if no word does that."""
+    for ids, condition_ in indexed(filter_):
+        some = select(literal(1)).select_from(ids.table).where(condition_).limit(FEW + 1).subquery()
+        if conn.execute(select(func.count()).select_from(some)).scalar_one() <= FEW:
+            return select(ids).where(condition_)
+    return None
+
+
+def _newest(
+    conn: Connection, column: Any, few: Select[tuple[UUID]], wanted: ColumnElement[bool], limit: int
+) -> list[UUID]:
+    # Sorted here: for the sake of an order, a database might walk along the times after all.
+    found = conn.execute(select(column, verdicts.c.evaluation_id).where(verdicts.c.evaluation_id.in_(few), wanted))
+    return [evaluation_id for _, evaluation_id in nlargest(limit, map(tuple, found))]
 
 
 def _bound(column: Any, after: Position) -> Sequence[Any]:

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, TextClause, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from receiver.store.types import EvaluationId, Moment
@@ -26,6 +26,8 @@ from receiver.store.types import EvaluationId, Moment
 WAITING = text("waiting")
 CLAIMABLE = text("state IN ('pending', 'leased')")
 DEAD = text("state = 'dead'")
+UNAVAILABLE = text("tree = 'unavailable'")
+NOT_BY_CALLBACK = text("origin <> 'callback'")
 DUE = text("due_at IS NOT NULL")
 
 _SERIAL = BigInteger().with_variant(Integer(), "sqlite")
@@ -45,6 +47,10 @@ def _text(**options: Any) -> Any:
 
 def _bytes(**options: Any) -> Any:
     return Field(sa_type=LargeBinary, **options)
+
+
+def _where(name: str, column: str, condition: TextClause) -> Index:
+    return Index(name, column, sqlite_where=condition, postgresql_where=condition)
 
 
 class Event(SQLModel, table=True):
@@ -103,8 +109,15 @@ class VerdictRow(SQLModel, table=True):
     __table_args__ = (
         Index("verdicts_by_arrival", "received_at", "evaluation_id"),
         Index("verdicts_by_completion", "completed_at", "evaluation_id"),
-        Index("verdicts_by_client_ref", "client_ref"),
+        # In the order of the bytes, so that it finds what begins with a text, whatever the database's language.
+        Index("verdicts_by_client_ref", "client_ref", postgresql_ops={"client_ref": "text_pattern_ops"}),
         Index("verdicts_by_run", "run_id"),
+        # Of what may be rare: where it is common, a page is found by walking along the arrivals (`receiver.store.reading`).
+        _where("verdicts_by_task_type", "task_type", text("task_type IS NOT NULL")),
+        _where("verdicts_by_model", "model_id", text("model_id IS NOT NULL")),
+        _where("verdicts_by_failure", "failure_code", text("failure_code IS NOT NULL")),
+        _where("verdicts_unavailable", "tree", UNAVAILABLE),
+        _where("verdicts_by_origin", "origin", NOT_BY_CALLBACK),
     )
 
     evaluation_id: UUID = _id(primary_key=True)

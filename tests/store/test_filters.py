@@ -1,6 +1,7 @@
 """Filters as SQL answer what the same filters answer in Python, on both databases."""
 
 from datetime import UTC, timedelta, timezone
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from receiver.core.matching import WORDS, Comparison, Filter, matches_any
 from receiver.core.verdict import Issue, Verdict
 from receiver.store import reading, results
 from receiver.store.database import Database
+from receiver.store.filters import after_all
 from receiver.store.results import Found
 from receiver.store.tables import deliveries, issues, trees, verdicts
 from tests.store.building import NOW, key
@@ -21,6 +23,7 @@ from tests.store.places import put, rows, sql
 TEXTS = (
     "", "a", "A", "ab", "aB", "a%", "a%b", "a_b", "axb", "a/b", "a\\b", "é", "É", "e\u0301", "null", "true", "None", " a", "a ",
     "x" * 254, "x" * 255, "x" * 256, "x" * 255 + "y", "\U0001f600", "\U0001f600b", "\ufffd",
+    "\ud7ff", "\ud7ffz", "\ue000", "\U0010ffff", "\U0010ffff\U0010ffff", "a\U0010ffff", "b",
 )  # fmt: skip
 texts = st.sampled_from(TEXTS) | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
 rates = st.sampled_from([0.0, 0.1, 0.5, 1.0, 0.1 + 0.2, 1 / 3]) | st.floats(allow_nan=False, allow_infinity=False)
@@ -101,15 +104,18 @@ async def ids(database: Database, filter_: Filter) -> set[UUID]:
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(found=st.lists(verdicts_of(), min_size=1, max_size=8), wanted=st.lists(filters, min_size=1, max_size=12))
-async def test_sql_and_python_agree(database: Database, found: list[Verdict], wanted: list[Filter]) -> None:
+async def test_sql_and_python_agree(
+    database: Database, monkeypatch: pytest.MonkeyPatch, found: list[Verdict], wanted: list[Filter]
+) -> None:
     """Whatever the verdicts and the filter are, SQL finds those that the filter matches, and no others."""
     there = await stored(database, found)
-    for filter_ in wanted:
+    for number, filter_ in enumerate(wanted):
+        monkeypatch.setattr(reading, "FEW", number % 3)  # what is rare is found otherwise than what is common
         expected = {verdict.evaluation_id for verdict in there if filter_.matches(verdict)}
         assert await ids(database, filter_) == expected, filter_
 
 
-async def test_every_value_of_every_word(database: Database) -> None:
+async def test_every_value_of_every_word(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """For each text word, each pair of a stored text and one that is looked for: SQL and Python agree."""
     names = ["client_ref", "status"]
     there = await stored(
@@ -120,11 +126,22 @@ async def test_every_value_of_every_word(database: Database) -> None:
             for value in (None, *TEXTS)
         ],
     )  # fmt: skip
-    for word in ("client_ref", "client_ref_prefix", "status", "issue_category"):
+    for few, word in product((0, reading.FEW), ("client_ref", "client_ref_prefix", "status", "issue_category")):
+        monkeypatch.setattr(reading, "FEW", few)  # what is rare is found otherwise than what is common
         for value in TEXTS:
             filter_ = Filter.model_validate({word: [value]})
             expected = {verdict.evaluation_id for verdict in there if filter_.matches(verdict)}
             assert await ids(database, filter_) == expected, (word, value)
+
+
+@given(st.text(max_size=3) | st.sampled_from(TEXTS), st.text(max_size=5))
+def test_after_all(prefix: str, text: str) -> None:
+    """What begins with a text is, by its bytes, from that text on and before the one after all that begin so."""
+    above = after_all(prefix)
+    written = text.encode("utf-8", "surrogatepass")
+    within = written >= prefix.encode("utf-8", "surrogatepass")
+    within &= above is None or written < above.encode("utf-8", "surrogatepass")
+    assert within == text.startswith(prefix) or not prefix
 
 
 @pytest.mark.parametrize("word", WORDS)

@@ -88,6 +88,26 @@ async def test_filtered_pages(database: Database) -> None:
     assert [each.evaluation_id for each in items] == [key(n) for n in range(27, -1, -3)]
 
 
+@pytest.mark.parametrize("few", [0, 3, 1000])
+async def test_rare_and_common(database: Database, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    """Pages are the same whether what is looked for is taken for rare, and sorted, or for common, and walked to."""
+    monkeypatch.setattr(reading, "FEW", few)
+    luck = random.Random(3)
+    found = [
+        verdict(
+            n, NOW + luck.randrange(9) * SECOND, NOW - n * SECOND, client_ref=f"{n % 3}/{n}", task_type=f"task-{n % 2}"
+        )
+        for n in range(30)
+    ]
+    await put_verdicts(database, *found)
+    filter_ = Filter(client_ref_prefix=("1/", "2/"), task_type=("task-1",))
+    for sort in ("received_at", "completed_at"):
+        wanted = [each for each in found if filter_.matches(each)]
+        items = await pages(database, limit=4, sort=sort, filter_=filter_)
+        assert items == sorted(wanted, key=lambda each: (getattr(each, sort), each.evaluation_id), reverse=True)
+        assert len(items) == 10
+
+
 async def test_moments_are_exact(database: Database) -> None:
     """A position is exact to the microsecond, also for the first and the last times there are."""
     written = (
