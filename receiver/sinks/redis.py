@@ -1,42 +1,60 @@
 """`redis`: adds each message to a stream (redis.io/docs/latest/develop/data-types/streams).
 
 An entry has three fields: `id` (the message's key), `type` (the CloudEvents type) and `event` (the whole envelope as JSON).
-The key of each message is remembered for a while, in one script with the entry, so that a repeat adds nothing.
+The key of each message is remembered for a while, in one script with the entry, so that a repeat adds nothing; or the stream
+itself remembers it, where that is chosen.
 """
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import parse_qs
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from receiver.core.envelope import Message
 from receiver.sinks.base import Again, Done, Down, Outcome, SinkError, SinkOptions
 from receiver.sinks.connecting import parts_of
 
 ADD = """
-local seen = redis.call('GET', KEYS[2])
-if seen and seen ~= '' then return seen end
--- Remembered first: what may not be remembered must not be added, or each retry would add it again.
-redis.call('SET', KEYS[2], '', 'EX', ARGV[1])
-local entry
-if ARGV[2] == '' then
-  entry = redis.pcall('XADD', KEYS[1], '*', 'id', ARGV[3], 'type', ARGV[4], 'event', ARGV[5])
-else
-  entry = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'id', ARGV[3], 'type', ARGV[4], 'event', ARGV[5])
-end
-if type(entry) == 'table' then
-  redis.call('SET', KEYS[2], '', 'PX', 1)
+local function add(key, id, kind, event)
+  local seen = redis.pcall('GET', key)
+  if type(seen) == 'table' then return seen end
+  if seen and seen ~= '' then return seen end
+  -- Remembered first: what may not be remembered must not be added, or each retry would add it again.
+  local noted = redis.pcall('SET', key, '', 'EX', ARGV[1])
+  if noted.err then return noted end
+  local entry
+  if ARGV[2] == '' then
+    entry = redis.pcall('XADD', KEYS[1], '*', 'id', id, 'type', kind, 'event', event)
+  else
+    entry = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'id', id, 'type', kind, 'event', event)
+  end
+  if type(entry) == 'table' then
+    redis.pcall('SET', key, '', 'PX', 1)
+  else
+    redis.pcall('SET', key, entry, 'EX', ARGV[1])
+  end
   return entry
 end
-redis.call('SET', KEYS[2], entry, 'EX', ARGV[1])
-return entry
+local answers = {}
+for n = 2, #KEYS do
+  answers[n - 1] = add(KEYS[n], ARGV[3 * n - 3], ARGV[3 * n - 2], ARGV[3 * n - 1])
+end
+return answers
 """
-"""Adds an entry, or finds the one that the same key added before: its id. xadd's own `IDMP` needs Redis 8.6.
+"""Adds entries, or finds those that the same keys added before: for each its id, or the error.
 
-KEYS: the stream, the key that remembers. ARGV: seconds, most entries or '', and the three fields."""
+KEYS: the stream, then for each message the key that remembers. ARGV: seconds, most entries or '', then the three fields of each
+message. One call for all: a command for each message costs the client more than it costs the server.
+"""
+ADD_SHA1 = hashlib.sha1(ADD.encode(), usedforsecurity=False).hexdigest()
+PRODUCER = "runflow-receiver"
+"""Who we are to the server's own memory of repeats. All processes are one: a message's key is the same in each."""
+IDMP_SINCE = (8, 6)
+_NO_IDMP = 'repeats = "idmp" needs Redis 8.6 or newer, and this is {}; leave it out for the script'
 
 TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 """What may stand in the address's query: paths of PEM files."""
@@ -95,6 +113,15 @@ class RedisOptions(SinkOptions):
     remember: int = Field(
         default=86400, gt=0, le=10**9, description="Seconds for which a message's key is remembered, to drop repeats."
     )
+    repeats: Literal["script", "idmp"] = Field(
+        default="script", description="What drops repeats: a script of ours, or the stream's own IDMP (Redis 8.6)."
+    )
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.repeats == "idmp" and "remember" in self.model_fields_set:
+            raise ValueError("remember goes with repeats = script; how long the stream remembers is set by XCFGSET")
+        return self
 
     def open(self, _public_url: str | None, /) -> "RedisSink":
         """The sink; messages hold no link to us."""
@@ -114,6 +141,8 @@ class RedisSink:
 
         self._options = options
         self._errors = exceptions
+        self._by_hash = True
+        self._has_idmp = False
         self._redis = Redis.from_url(
             options.url.get_secret_value(),
             decode_responses=True,
@@ -128,22 +157,57 @@ class RedisSink:
     async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Adds all in one round trip; each has an outcome of its own."""
         try:
-            async with asyncio.timeout(self._options.timeout), self._redis.pipeline(transaction=False) as pipeline:
-                for message in messages:
-                    pipeline.eval(ADD, 2, *self._arguments(message))
-                answers = await pipeline.execute(raise_on_error=False)
+            async with asyncio.timeout(self._options.timeout):
+                answers = await (self._add if self._options.repeats == "script" else self._add_idmp)(messages)
+        except SinkError as error:
+            return [Down(str(error))] * len(messages)
         except (TimeoutError, OSError, self._errors.RedisError) as error:
             await self._drop_connections()
             return [self._failed(error)] * len(messages)
         return [self._outcome(answer) for answer in answers]
 
-    def _arguments(self, message: Message) -> tuple[str | bytes | int, ...]:
+    async def _add(self, messages: Sequence[Message]) -> list[Any]:
+        """By the script: by its hash where the server knows it and lets us, else by its text, after which it knows it."""
         options = self._options
-        # The braces let both keys be on one node of a cluster (redis.io/docs/latest/reference/cluster-spec, hash tags).
-        remembering = f"{{{options.stream}}}:seen:{message.key}"
-        most = "" if options.maxlen is None else options.maxlen
-        fields = (message.key, message.type, message.cloud_event)
-        return options.stream, remembering, options.remember, most, *fields
+        # The braces let all keys be on one node of a cluster (redis.io/docs/latest/reference/cluster-spec, hash tags).
+        keys = [options.stream, *(f"{{{options.stream}}}:seen:{message.key}" for message in messages)]
+        arguments: list[Any] = [options.remember, "" if options.maxlen is None else options.maxlen]
+        for message in messages:
+            arguments += (message.key, message.type, message.cloud_event)
+        if self._by_hash:
+            try:
+                return await self._call("EVALSHA", ADD_SHA1, len(keys), *keys, *arguments)
+            except self._errors.NoScriptError:
+                pass
+            except self._errors.NoPermissionError:
+                self._by_hash = False
+        return await self._call("EVAL", ADD, len(keys), *keys, *arguments)
+
+    async def _call(self, *command: Any) -> list[Any]:
+        answers: list[Any] = await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
+        return answers
+
+    async def _add_idmp(self, messages: Sequence[Message]) -> list[Any]:
+        """By the stream's own memory (redis.io/docs/latest/develop/data-types/streams/idempotency)."""
+        await self._require_idmp()
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for message in messages:
+                fields: dict[Any, Any] = {"id": message.key, "type": message.type, "event": message.cloud_event}
+                pipeline.xadd(
+                    self._options.stream, fields, maxlen=self._options.maxlen, idmp=(PRODUCER, message.key.encode())
+                )
+            return await pipeline.execute(raise_on_error=False)
+
+    async def _require_idmp(self) -> None:
+        """Raises `SinkError` if the server is too old. It is asked once: HELLO is free to every user."""
+        if not self._has_idmp:
+            told = await self._call("HELLO")
+            about = dict(zip(told[::2], told[1::2], strict=False))
+            found = f"{about.get('server')} {about.get('version')}"
+            numbers = tuple(int(number) for number in re.findall(r"\d+", str(about.get("version")))[:2])
+            if about.get("server") != "redis" or numbers < IDMP_SINCE:
+                raise SinkError(_NO_IDMP.format(found))
+            self._has_idmp = True
 
     def _outcome(self, answer: Any) -> Outcome:
         return self._failed(answer) if isinstance(answer, Exception) else Done(str(answer))
@@ -171,6 +235,8 @@ class RedisSink:
             async with asyncio.timeout(self._options.timeout):
                 await self._redis.ping()
                 kind = str(await self._redis.type(stream))
+                if self._options.repeats == "idmp":
+                    await self._require_idmp()
         except (TimeoutError, OSError, self._errors.RedisError) as error:
             raise SinkError(self._failed(error).reason) from error
         if kind not in ("stream", "none"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator
 
@@ -12,8 +13,8 @@ from receiver.sinks.base import Again, Done, Down, SinkError
 from receiver.sinks.redis import RedisOptions
 from tests.sinks.destinations import PASSWORD
 from tests.sinks.messages import evaluation_id, message
-from tests.sinks.redis_side import ids, redis_at, sink_to
-from tests.sinks.servers import RedisServer
+from tests.sinks.redis_side import STREAM, ids, redis_at, sink_to
+from tests.sinks.servers import Connection, RedisServer, TcpServer
 
 
 @pytest.fixture
@@ -40,6 +41,87 @@ async def test_an_entry_has_key_type_and_envelope(redis_url: str, stream: str) -
         "type": "io.runflow.evaluation.revised",
         "event": sent.cloud_event.decode(),
     }
+
+
+async def test_the_script_is_sent_once(own_redis: RedisServer) -> None:
+    """A batch is one call, by the script's hash; a server that has forgotten the script is told it again."""
+    await own_redis.start()
+    sink = sink_to(own_redis.url)
+    async with redis_at(own_redis.url) as client:
+        for number in range(4):
+            if number == 2:
+                await client.script_flush()
+            outcomes = await sink.send([message(3 * number + each) for each in range(3)])
+            assert [type(outcome) for outcome in outcomes] == [Done] * 3
+        calls = {name: about["calls"] for name, about in (await client.info("commandstats")).items()}
+    await sink.close()
+
+    assert (calls["cmdstat_evalsha"], calls["cmdstat_eval"], calls["cmdstat_xadd"]) == (4, 2, 12)
+    assert await ids(own_redis.url) == [message(number).key for number in range(12)]
+
+
+async def test_one_message_twice_in_a_batch(redis_url: str, stream: str) -> None:
+    """It is added once, and both have its id."""
+    sink = sink_to(redis_url, stream=stream)
+    one, other, again = await sink.send([message(1), message(2), message(1)])
+    await sink.close()
+
+    assert one == again != other
+    assert await ids(redis_url, stream) == [message(1).key, message(2).key]
+
+
+async def test_an_older_server_refuses_idmp_by_name(own_redis: RedisServer) -> None:
+    """Its version is asked for, which every user may; the sink is paused, so that a newer server takes the messages."""
+    await own_redis.start()
+    sink = sink_to(own_redis.url, repeats="idmp")
+    [outcome] = await sink.send([message()])
+    assert isinstance(outcome, Down)
+    assert re.fullmatch(
+        r'repeats = "idmp" needs Redis 8.6 or newer, and this is redis 7\.[\d.]+; leave it out for the script',
+        outcome.reason,
+    )
+    with pytest.raises(SinkError, match=r"needs Redis 8\.6"):
+        await sink.check()
+    await sink.close()
+    assert await ids(own_redis.url) == []
+
+
+@pytest.mark.parametrize(
+    ("server", "version", "is_taken"),
+    [
+        ("redis", "8.6.0", True),
+        ("redis", "8.10.1", True),
+        ("redis", "9.0", True),
+        ("redis", "8.4.9", False),
+        ("valkey", "9.1.0", False),
+    ],
+)
+async def test_what_idmp_sends(server: str, version: str, is_taken: bool) -> None:
+    """To a stand-in that answers as a newer Redis: the command as redis.io has it. No real one has been tried."""
+    heard: list[list[bytes]] = []
+
+    async def converse(connection: Connection) -> None:
+        while count := await connection.reader.readline():
+            command = []
+            for _ in range(int(count[1:])):
+                size = int((await connection.reader.readline())[1:])
+                command.append((await connection.reader.readexactly(size + 2))[:-2])
+            heard.append(command)
+            hello = "".join(f"${len(each)}\r\n{each}\r\n" for each in ("server", server, "version", version))
+            answers = {b"HELLO": f"*4\r\n{hello}", b"XADD": "$3\r\n1-1\r\n"}
+            await connection.say(answers.get(command[0], "+OK\r\n"))
+
+    async with TcpServer(converse) as there:
+        sink = sink_to(f"redis://127.0.0.1:{there.port}/0", repeats="idmp", maxlen=10)
+        outcomes = await sink.send([message(1), message(2)])
+        await sink.close()
+    sent = [command for command in heard if command[0] == b"XADD"]
+    assert [type(outcome) for outcome in outcomes] == ([Done] if is_taken else [Down]) * 2
+    assert [command[:10] for command in sent] == [
+        [b"XADD", STREAM.encode(), b"IDMP", b"runflow-receiver", key, b"MAXLEN", b"~", b"10", b"*", b"id"]
+        for key in (message(1).key.encode(), message(2).key.encode())
+        if is_taken
+    ]
 
 
 async def test_a_repeat_from_another_process_adds_nothing(redis_url: str, stream: str) -> None:
@@ -194,6 +276,7 @@ async def test_the_number_of_the_database_is_heeded(own_redis: RedisServer) -> N
         ("stream", "a b"),
         ("maxlen", 0),
         ("remember", 0),
+        ("repeats", "idmpauto"),
         ("unknown", PASSWORD),
     ],
 )
@@ -205,6 +288,14 @@ def test_a_wrong_option_is_refused_by_name_and_not_shown(option: str, value: obj
     [error] = caught.value.errors(include_input=False, include_url=False)
     assert error["loc"] == (option,)
     assert PASSWORD not in str(caught.value)
+
+
+def test_the_streams_own_memory_has_its_own_span() -> None:
+    """Two options that would contradict each other are refused together."""
+    with pytest.raises(ValidationError, match="remember goes with repeats = script"):
+        RedisOptions.model_validate(
+            {"name": "it", "url": "redis://host", "stream": "s", "repeats": "idmp", "remember": 5}
+        )
 
 
 @pytest.mark.parametrize(
