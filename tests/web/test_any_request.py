@@ -44,7 +44,7 @@ async def test_any_request(on_sqlite: Receiver, lines: Lines, tmp_path: Path) ->
     """A bounded number of requests, the same in each run."""
     await store(on_sqlite, *STORED, *(verdict(number) for number in range(100, 130)))
     said = await run(
-        on_sqlite, tmp_path, "--max-examples", "10", "--seed", SEED, "--phases", "examples,coverage,fuzzing"
+        on_sqlite, tmp_path, "--max-examples", "6", "--seed", SEED, "--phases", "examples,coverage,fuzzing"
     )
     assert "generated" in said
     assert [line for line in lines if "exception" in line] == []
@@ -54,5 +54,5 @@ async def test_any_request(on_sqlite: Receiver, lines: Lines, tmp_path: Path) ->
 async def test_any_request_for_long(receiver: Receiver, lines: Lines, tmp_path: Path) -> None:
     """Many more, others in each run, on both databases."""
     await store(receiver, *STORED, *(verdict(number) for number in range(100, 130)))
-    await run(receiver, tmp_path, "--max-examples", "500")
+    await run(receiver, tmp_path, "--max-examples", "200")
     assert [line for line in lines if "exception" in line] == []
