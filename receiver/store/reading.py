@@ -30,10 +30,15 @@ class Position(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Verdicts, the newest first, and where the next page begins, if there is one."""
+    """Verdicts, the newest first, as JSON, and where the next page begins, if there is one."""
 
-    items: list[Verdict]
+    documents: list[str]
     end: Position | None
+
+    @property
+    def items(self) -> list[Verdict]:
+        """The verdicts, each made anew of its JSON."""
+        return [Verdict.model_validate_json(document) for document in self.documents]
 
 
 class Arrived(NamedTuple):
@@ -81,7 +86,7 @@ def page(
     query = select(verdicts.c.document, column, verdicts.c.evaluation_id).where(wanted)
     rows = conn.execute(query.order_by(column.desc(), verdicts.c.evaluation_id.desc()).limit(limit + 1)).all()
     end = Position(*rows[limit - 1][1:]) if len(rows) > limit else None
-    return Page([Verdict.model_validate_json(row.document) for row in rows[:limit]], end)
+    return Page([row.document for row in rows[:limit]], end)
 
 
 def _few(conn: Connection, filter_: Filter) -> Select[tuple[UUID]] | None:

@@ -7,8 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.core.evaluation import EMBEDDED
+from receiver.core.item import page_of
 from receiver.core.timeline import Timeline
-from receiver.core.verdict import NOT_IN_LISTS, json_schema
+from receiver.core.verdict import json_schema
 from receiver.errors import FieldProblem, Invalid, NotFound
 from receiver.store import reading
 from receiver.store.database import Database
@@ -17,7 +18,7 @@ from receiver.web.answers import json_answer
 from receiver.web.caching import IF_NONE_MATCH, PUBLIC, TAG, UNCHANGED, kept_answer
 from receiver.web.cursors import cursor_for
 from receiver.web.examples import ITEM, TIMELINE, VERDICT
-from receiver.web.operations import Answer, Operation
+from receiver.web.operations import JSON, Answer, Operation
 from receiver.web.parameters import (
     EMBED,
     EVALUATION_ID,
@@ -84,8 +85,8 @@ class Api:
         page = await self._database.read(
             reading.page, query.filter, limit=query.limit, sort=query.sort, after=query.after
         )
-        items = [item.model_dump(mode="json", exclude=set(NOT_IN_LISTS)) for item in page.items]
-        return json_answer({"items": items, "next": page.end and cursor_for(page.end, query.sort, query.filter)})
+        following = page.end and cursor_for(page.end, query.sort, query.filter)
+        return Response(page_of(page.documents, following), media_type=JSON)
 
     async def show_verdict(self, request: Request) -> Response:
         """`GET /v1/verdicts/{evaluation_id}`: the whole result; `?embed=` adds what Runflow embedded."""
