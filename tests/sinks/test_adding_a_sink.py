@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from receiver.sinks.base import SinkOptions
 from receiver.sinks.registry import OPTIONS
+from tests.acceptance.test_brokers import MATRIX
 from tests.sinks.destinations import DESTINATIONS
 
 ROOT = Path(__file__).parents[2]
@@ -115,10 +116,26 @@ def test_the_common_suite_runs_over_all() -> None:
     assert sorted(DESTINATIONS) == KINDS
 
 
+def test_those_that_reach_over_a_network_are_tried_in_trouble() -> None:
+    """But for the two whose services cannot be had here, and which are posted to as `http` is."""
+    assert sorted({broker.kind for broker in MATRIX} | {"apprise", "file", "slack"}) == KINDS
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_readme_names_it(kind: str) -> None:
-    """Somewhere, as a word."""
-    assert re.search(rf"\b{kind}\b", (ROOT / "README.md").read_text(), re.IGNORECASE)
+def test_the_readme_shows_it(kind: str) -> None:
+    """A table of settings, and its word where all are named."""
+    readme = (ROOT / "README.md").read_text()
+
+    assert re.search(rf'^type += "{kind}"', readme, re.MULTILINE)
+    assert f"`{kind}`" in readme.partition("has every option of")[2].partition("what\n")[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_on_sinks_says_who_drops_a_repeat(kind: str) -> None:
+    """In the table at its beginning."""
+    table = (ROOT / "docs/sinks.md").read_text().partition("| sink | dropped by |")[2].partition("\n\n")[0]
+
+    assert re.search(rf"^\| [^|]*`{kind}`", table, re.MULTILINE)
 
 
 def section(kind: str) -> str:
