@@ -30,6 +30,8 @@ from receiver.web.health import Health
 from receiver.web.hook import Hook
 from receiver.web.slack import SlackClicks
 from receiver.web.stats import Stats
+from receiver.web.stream import Stream
+from receiver.web.tail import Tail
 
 DATABASE_RETRY_SECONDS = 1.0
 PREPARE_SECONDS = 3.0
@@ -111,6 +113,7 @@ class Service:
         )
         self._access = Access(settings.api_tokens)
         self._slack = SlackClicks(self.database, settings.slack_signing_secret, lambda: self._bells.ring(RATINGS))
+        self._tail = Tail(self.database, self._bells)
         self.app = create_app(
             self._hook,
             [
@@ -119,6 +122,7 @@ class Service:
                 Exports(self.database),
                 Deliveries(self.database, self._bells),
                 self._slack,
+                Stream(self.database, self._tail),
                 Health(self.database, self.intake),
             ],
             self._access,
@@ -205,7 +209,9 @@ class Service:
             self._settings = settings.model_copy(update=kept)
             self._hook.keyring = Keyring(settings.webhook_secrets)
             self._slack.signing_secret = settings.slack_signing_secret
-            self._access.tokens = settings.api_tokens
+            if self._access.tokens != settings.api_tokens:
+                self._access.tokens = settings.api_tokens
+                self._tail.dismiss_all()  # who may still read comes back
             self.app.outer.let_in(settings.api.cors_origins)
             if self._pipeline is not None:
                 await self._pipeline.stop()
@@ -227,6 +233,7 @@ class Service:
 
     async def _wind_down(self) -> None:
         self._is_stopping = True
+        self._tail.close()
         await _ended(self._preparing)
         # Both at once: a database that hangs would hold up one after the other.
         await asyncio.gather(_at_most(INTAKE_SECONDS, self.intake.stop()), self._stop_pipeline())

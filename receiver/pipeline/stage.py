@@ -10,7 +10,7 @@ import structlog
 
 from receiver.core.callback import read_callback
 from receiver.core.verdict import from_callback
-from receiver.pipeline.station import EVENTS, FETCHES, Bells
+from receiver.pipeline.station import EVENTS, FETCHES, RELEASES, Bells
 from receiver.store import staging
 from receiver.store.database import Database
 from receiver.store.lanes import sink_lane
@@ -96,7 +96,7 @@ def _tell(staged: staging.Staged) -> None:
 
 
 def announce(bells: Bells, released: Sequence[Released]) -> None:
-    """Tells the log and the sinks' stages what was released."""
+    """Tells the log, the sinks' stages and whoever reads along what was released."""
     for each in released:
         if each.is_new:
             verdict = each.verdict
@@ -108,5 +108,7 @@ def announce(bells: Bells, released: Sequence[Released]) -> None:
                 tree_reason=verdict.tree_reason,
                 sinks=each.sinks,
             )
+    if any(each.is_new for each in released):
+        bells.ring(RELEASES)
     for sink in {sink for each in released for sink in each.sinks}:
         bells.ring(sink_lane(sink))

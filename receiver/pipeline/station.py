@@ -14,6 +14,7 @@ from receiver.store.database import Database
 EVENTS = "events"
 FETCHES = "fetches"
 RATINGS = "ratings"
+RELEASES = "releases"
 SHORTEST_RING = 0.05
 """Seconds between two rings of other processes: one tells them all there is to know."""
 UNAVAILABLE_WAIT = 1.0
@@ -74,9 +75,10 @@ class Bells:
     async def flush(self) -> None:
         """Rings for others what was not rung yet."""
         self._has_to_ring.clear()
-        while self._to_ring:
+        bells, self._to_ring = self._to_ring, set()
+        if bells:
             with suppress(StoreUnavailable):  # their poll will find it
-                await self._database.ring(self._to_ring.pop())
+                await self._database.ring(*bells)
 
 
 class Station:

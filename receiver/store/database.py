@@ -55,8 +55,8 @@ class Database(ABC):
         """Like `write`, for changes of the schema: alone among all processes, however many start at once."""
 
     @abstractmethod
-    async def ring(self, bell: str) -> None:
-        """Tells other processes that there is work (`bell` says which). Best effort: their slow poll is the safety net."""
+    async def ring(self, *bells: str) -> None:
+        """Tells other processes that there is work (`bells` say which). Best effort: their slow poll is the safety net."""
 
     @abstractmethod
     async def listen(self, heard: Callable[[str], None]) -> None:

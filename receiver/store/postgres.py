@@ -40,6 +40,8 @@ _SETTINGS = {
 # Nor may one row that another holds keep the few connections of the intake: those who wait for it are told to come again.
 _INTAKE_SETTINGS = {"lock_timeout": "1s"}
 
+_NOTIFY = "SELECT pg_notify($1, bell) FROM unnest($2::text[]) AS bell"
+
 log = structlog.get_logger()
 
 
@@ -94,12 +96,10 @@ class PostgresDatabase(Database):
 
         return await self._run(self._other, alone)
 
-    async def ring(self, bell: str) -> None:
+    async def ring(self, *bells: str) -> None:
         if not self._pooler:
             # Not inside the work's own transaction: a commit that notifies takes a lock that all such commits share.
-            await self.write(
-                lambda conn: conn.execute(text("SELECT pg_notify(:c, :b)"), {"c": CHANNEL, "b": bell}).close()
-            )
+            await self.write(lambda conn: conn.exec_driver_sql(_NOTIFY, (CHANNEL, list(bells))).close())
 
     @property
     def hears_others(self) -> bool:

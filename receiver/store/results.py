@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, Table, delete, select
 
 from receiver.core.routing import Route, due_to
 from receiver.core.verdict import Verdict, revise
+from receiver.store import releases
 from receiver.store.hours import note_late
 from receiver.store.intake import clip
 from receiver.store.rows import insert_rows, one_of, put_rows, update_rows
@@ -107,6 +108,7 @@ class _Batch:
         self._replaced: list[UUID] = []
         self._children: dict[Table, list[dict[str, Any]]] = {table: [] for table in _CHILDREN}
         self._deliveries: list[dict[str, Any]] = []
+        self._new: list[Verdict] = []
 
     def add(self, found: Found, before: Row[Any], given_before: Collection[str]) -> Released:
         # The first result has nothing to be compared with, so what was stored before it need not be read.
@@ -126,6 +128,7 @@ class _Batch:
         if found.tree is not None:
             self._add_tree(verdict, found.tree, replaces=before.tree == "complete")
         self._deliveries += [self._delivery(verdict, sink) for sink in sinks]
+        self._new += [verdict] if is_new else []
         return Released(verdict, is_new, sinks)
 
     def _add_tree(self, verdict: Verdict, body: bytes, *, replaces: bool) -> None:
@@ -166,6 +169,7 @@ class _Batch:
                 conn.execute(delete(table).where(one_of(conn, table.c.evaluation_id, self._replaced)))
             insert_rows(conn, table, rows)
         insert_rows(conn, deliveries, self._deliveries)
+        releases.add(conn, releases.rows_of(self._new, self._now))
 
 
 def row_of(verdict: Verdict) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class SqliteDatabase(Database):
     async def migrate(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.write(fn, *args, **kwargs)  # BEGIN IMMEDIATE lets one process at a time do this
 
-    async def ring(self, bell: str) -> None:
+    async def ring(self, *bells: str) -> None:
         """One process runs the pipeline, so there is nobody to tell."""
 
     async def listen(self, heard: Callable[[str], None]) -> None:

@@ -4,6 +4,7 @@ events        each evaluation's event once, as it came: the intake's only write
 other_bodies  a repeat's body, where its bytes were others
 set_aside     genuine callbacks that are no evaluation's event: ignored kinds, and what was not understood
 verdicts      the newest result of each evaluation; revisions: the earlier ones that were forwarded
+releases      what was released, in the order in which readers of the stream see it
 trees         Runflow's answer, byte for byte; judges, issues, gate_failures, actions: the same as rows
 fetches       the fetch lane's work          deliveries   the outbox
 attempts      tries that failed, and trees that were fetched again: what the rows above do not tell, for the timeline
@@ -157,6 +158,18 @@ class Revision(SQLModel, table=True):
     released_at: datetime | None = _moment()
     due_to: str = _text()
     document: str = _text()
+
+
+class Release(SQLModel, table=True):
+    """A revision that was released, under its position. A position is never given twice."""
+
+    __tablename__ = "releases"
+    __table_args__ = (Index("releases_by_time", "released_at"), {"sqlite_autoincrement": True})
+
+    position: int = Field(sa_column=Column("position", _SERIAL, primary_key=True, autoincrement=True))
+    evaluation_id: UUID = _id()
+    revision: int
+    released_at: datetime = _moment()
 
 
 class Tree(SQLModel, table=True):
@@ -412,6 +425,7 @@ other_bodies = _table(OtherBody)
 set_aside = _table(SetAside)
 verdicts = _table(VerdictRow)
 revisions = _table(Revision)
+releases = _table(Release)
 trees = _table(Tree)
 judges = _table(JudgeRow)
 issues = _table(IssueRow)

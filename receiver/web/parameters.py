@@ -1,14 +1,16 @@
 """From a query string to a filter and a page: closed and typed, with an error that names each wrong parameter."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast, get_args
+from datetime import datetime
+from typing import Annotated, Final, Literal, NamedTuple, cast, get_args
 from uuid import UUID
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from receiver.core.evaluation import EMBEDDED
+from receiver.core.lenient import in_utc
 from receiver.core.matching import WORDS, Filter
 from receiver.errors import FieldProblem, Invalid, NotFound
 from receiver.store.reading import Position, Sort
@@ -44,6 +46,16 @@ _PAGING_PARAMETERS = (
         {"type": "string", "enum": list(get_args(Sort)), "default": get_args(Sort)[0]},
     ),
 )  # fmt: skip
+BEGINNING: Final = "beginning"
+SINCE = Parameter(
+    "since", f"Where it begins: a time, with all that was released then or later, or `{BEGINNING}`. Without it: now.",
+    {"anyOf": [{"const": BEGINNING}, {"type": "string", "format": "date-time"}]},
+)  # fmt: skip
+LAST_EVENT_ID = Parameter(
+    "Last-Event-ID", "The `id` of the last event that was seen: it goes on behind that, whatever `since` says.",
+    {"type": "string", "pattern": "^[0-9]{1,18}$"}, "header",
+)  # fmt: skip
+STREAM_PARAMETERS = (*FILTER_PARAMETERS, SINCE, LAST_EVENT_ID)
 LIST_PARAMETERS = (*FILTER_PARAMETERS, *_PAGING_PARAMETERS)
 EVALUATION_ID = Parameter(
     "evaluation_id", "The evaluation's id.", {"type": "string", "format": "uuid"}, "path", example=EVALUATION
@@ -95,6 +107,29 @@ def read_list_query(query: QueryParams) -> ListQuery:
     return ListQuery(filter_, limit, sort, after)
 
 
+class StreamQuery(NamedTuple):
+    """What `GET /v1/verdicts/stream` was asked for. `after`: the cursor to go on from."""
+
+    filter: Filter
+    since: datetime | Literal["beginning"] | None
+    after: int | None
+
+
+def read_stream_query(query: QueryParams, last_event_id: str | None) -> StreamQuery:
+    """Raises `Invalid`, which names every unknown parameter and every wrong value."""
+    problems = [
+        FieldProblem(name, f"unknown; there are {', '.join((*WORDS, SINCE.name))}")
+        for name in dict.fromkeys(query)
+        if name not in WORDS and name != SINCE.name
+    ]
+    filter_ = _filter({name: query.getlist(name) for name in WORDS if name in query}, problems)
+    since = _since(query.getlist(SINCE.name), problems)
+    after = _position(last_event_id or None, problems)
+    if problems or filter_ is None:
+        raise Invalid(problems)
+    return StreamQuery(filter_, since, after)
+
+
 def read_filter(words: Mapping[str, Sequence[str]]) -> Filter:
     """A filter from words as people write them. Raises `Invalid`."""
     problems: list[FieldProblem] = []
@@ -123,6 +158,32 @@ def _filter(words: Mapping[str, Sequence[str]], problems: list[FieldProblem]) ->
     except ValidationError as error:
         problems += [FieldProblem(str(each["loc"][0]), plain(each)) for each in error.errors()]
         return None
+
+
+_TIME: TypeAdapter[datetime] = TypeAdapter(Annotated[datetime, AfterValidator(in_utc)])
+
+
+def _since(texts: Sequence[str], problems: list[FieldProblem]) -> datetime | Literal["beginning"] | None:
+    if len(texts) > 1:
+        problems.append(FieldProblem(SINCE.name, "given more than once"))
+    if not texts:
+        return None
+    if texts[0] == BEGINNING:
+        return BEGINNING
+    try:
+        return _TIME.validate_python(texts[0])
+    except ValidationError as error:
+        problems.append(FieldProblem(SINCE.name, f"{plain(error.errors()[0])}; or {BEGINNING}"))
+        return None
+
+
+def _position(text: str | None, problems: list[FieldProblem]) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        problems.append(FieldProblem(LAST_EVENT_ID.name, "is not one that this service made; begin without it"))
+        return None
+    return int(text)
 
 
 def read_limit(text: str | None, problems: list[FieldProblem]) -> int:

@@ -8,13 +8,15 @@ answered by one write; all others, and all other requests, go by ASGI.
 import asyncio
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from receiver.web.hook import PATH, Delivered, Head, Hook, Reply, read_head
 
+HANG_UP: Final = "receiver.hang_up"
+"""Among a request's extensions (ASGI): ends its connection at once, without sending what waits to be sent."""
 _PATH = PATH.encode()
 _NOT_HTTP = (
     b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 76\r\n\r\n"
@@ -62,6 +64,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _go_by_asgi(self) -> None:
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
+        self.scope["extensions"] = {HANG_UP: {"call": self.transport.abort}}
         self.url, self.expect_100_continue = url, expects
         self.headers += headers  # the list is the scope's
         super().on_headers_complete()

@@ -20,6 +20,7 @@ from receiver.store import (
     outbox_desk,
     quarantine,
     reading,
+    releases,
     results,
     schema,
     staging,
@@ -42,6 +43,7 @@ from receiver.store.tables import (
     verdicts,
 )
 from receiver.store.tables import fetches as fetches_table
+from receiver.store.tables import releases as releases_table
 from tests.store.building import ALL, LEASE, NOW, SECOND, key, plan_at
 from tests.store.places import new_postgres_database, opened
 
@@ -62,6 +64,7 @@ def _filled(conn: Connection) -> None:
         trees: [],
         issues: [],
         revisions: [],
+        releases_table: [],
         other_bodies: [],
         attempts_table: [],
     }
@@ -88,6 +91,7 @@ def _filled(conn: Connection) -> None:
             )
         table_rows[revisions].append({"evaluation_id": key(n), "revision": 7, "due_to": "[]", "document": "{}"})
         table_rows[issues].append({"evaluation_id": key(n), "position": 0, "category": f"category-{n % 20}"})
+        table_rows[releases_table].append({"evaluation_id": key(n), "revision": 1, "released_at": at})
         table_rows[trees].append({"evaluation_id": key(n), "fetched_at": at, "body": b"{}"})
         digest = luck.randbytes(32)
         table_rows[other_bodies].append(
@@ -210,6 +214,7 @@ LATE = NOW + timedelta(days=365)
         ("verdicts_unavailable", lambda conn: reading.page(conn, Filter(tree=("unavailable",)), limit=50)),
         ("verdicts_by_origin", lambda conn: reading.page(conn, Filter(origin=("sample", "reconciled")), limit=50)),
         ("issues_by_category", lambda conn: reading.page(conn, Filter(issue_category=("x",)), limit=50)),
+        ("releases_by_time", lambda conn: releases.before(conn, NOW)),
         ("set_aside_by_time", lambda conn: quarantine.listed(conn, limit=10)),
     ],
     ids=[
@@ -232,6 +237,7 @@ LATE = NOW + timedelta(days=365)
         "unavailable",
         "origin",
         "issue_category",
+        "released since",
         "set aside",
     ],
 )
@@ -252,6 +258,8 @@ async def test_index(full: Database, index: str, work: Work) -> None:
         lambda conn: staging.ask_again(conn, key(7), NOW),
         lambda conn: outbox.settle(conn, [outbox.Settled(7, 1, "delivered", ended_at=NOW)]),
         lambda conn: quarantine.find(conn, "abcdef"),
+        lambda conn: releases.page(conn, 7, upto=70, limit=20),
+        lambda conn: releases.page(conn, 7, upto=70, limit=20, filter_=Filter(client_ref=("ref-9",), status=("x",))),
         lambda conn: outbox_desk.page(conn, DeliveryFilter(evaluation_ids=(key(7),)), limit=9),
         lambda conn: timeline.timeline(conn, key(7), NOW),
         lambda conn: attempts.note_deliveries(conn, [Noted(7, 1, FAILURE)]),
@@ -266,6 +274,8 @@ async def test_index(full: Database, index: str, work: Work) -> None:
         "ask_again",
         "settle",
         "find",
+        "released",
+        "released and match",
         "deliveries",
         "timeline",
         "failed",

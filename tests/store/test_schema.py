@@ -134,11 +134,12 @@ async def test_nothing_to_generate(database: Database) -> None:
 def catalogue(conn: Connection) -> dict[str, Any]:
     """What the database itself says of its tables and indexes, conditions included."""
     if conn.dialect.name == "sqlite":
-        tables = "SELECT name, '' FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'alembic%'"
+        ours = "name NOT LIKE 'alembic%' AND m.name NOT LIKE 'sqlite%'"
+        tables = f"SELECT m.name, '' FROM sqlite_master AS m WHERE m.type = 'table' AND m.{ours}"
         indexes = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
         columns = (
             'SELECT m.name, t.name, t.type, t."notnull", t.dflt_value, t.pk FROM sqlite_master AS m'
-            " JOIN pragma_table_info(m.name) AS t WHERE m.type = 'table' AND m.name NOT LIKE 'alembic%'"
+            f" JOIN pragma_table_info(m.name) AS t WHERE m.type = 'table' AND m.{ours}"
         )
     else:
         tables = "SELECT tablename, '' FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE 'alembic%'"

@@ -65,6 +65,10 @@ class Wire:
         async with asyncio.timeout(LONG):
             await self._writer.drain()
 
+    def stop_reading(self) -> None:
+        """Takes nothing more from the connection."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
     async def answer(self, *, to: str = "GET") -> Answer:
         """The next answer; `to` is the method it answers to, for one to HEAD has no body."""
         async with asyncio.timeout(LONG):
