@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from receiver.core.envelope import Message
-from receiver.sinks.base import Done, Outcome
+from receiver.sinks.base import Done, Outcome, read_in_slices
 from receiver.store import threads
 from receiver.store.database import Database
 
@@ -19,6 +19,7 @@ class Threads:
 
     async def find(self, messages: Sequence[Message]) -> None:
         """Sets `follows` of those that have a thread. Raises `StoreUnavailable`."""
+        await read_in_slices(messages)
         subjects = [threads.subject_of(message.verdict) for message in messages]
         since = self._database.now() - self._lasting
         found = await self._database.read(threads.of, self._sink, subjects, since=since)

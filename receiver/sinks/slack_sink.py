@@ -9,7 +9,7 @@ from receiver.core.envelope import Message
 from receiver.core.rating import Rating
 from receiver.core.verdict import Verdict
 from receiver.sinks import slack_blocks, slack_digest
-from receiver.sinks.base import Done, Never, Outcome, SinkError
+from receiver.sinks.base import Done, Never, Outcome, SinkError, read_in_slices
 from receiver.sinks.slack import SlackOptions
 from receiver.sinks.slack_blocks import text_object
 from receiver.sinks.slack_bot import Bot
@@ -83,6 +83,7 @@ class SlackSink:
 
     async def _digest(self, messages: Sequence[Message]) -> list[Outcome]:
         deadline = self._way.deadline()
+        await read_in_slices(messages)
         verdicts = [message.verdict for message in messages]
         outcome = await self._way.post(slack_digest.digest(verdicts, public_url=self._public_url), deadline)
         if isinstance(outcome, Never):  # whatever it is about one of them, the others are not to be dead letters for it

@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from receiver.core.rating import THUMBS, Click
 from receiver.core.slack_signature import is_signed
-from receiver.errors import BodyTooLarge, FieldProblem, Invalid, NotFound, StoreUnavailable, Unauthorized
+from receiver.errors import BodyTooLarge, FieldProblem, Invalid, StoreUnavailable, Unauthorized
 from receiver.store import ratings
 from receiver.store.database import Database
 from receiver.web.bodies import read_bytes
@@ -84,7 +84,7 @@ class _Clicked(BaseModel):
 
 
 class SlackClicks:
-    """The endpoint. `signing_secret` may be exchanged while it runs; without one there is nothing here."""
+    """The endpoint. `signing_secret` may be exchanged while it runs; without one nobody is believed."""
 
     def __init__(self, database: Database, signing_secret: SecretStr | None, ring: Callable[[], None]) -> None:
         self.signing_secret = signing_secret
@@ -107,14 +107,14 @@ class SlackClicks:
                 tag="callbacks",
                 parameters=parameters,
                 answers=(Answer(200, "Stored, or nothing that concerns us."),),
-                errors=(Unauthorized, NotFound, BodyTooLarge, Invalid, StoreUnavailable),
+                errors=(Unauthorized, BodyTooLarge, Invalid, StoreUnavailable),
             ),
         )  # fmt: skip
 
     async def take(self, request: Request) -> Response:
-        """Verifies and stores it. Raises `Unauthorized`, `Invalid`, `StoreUnavailable`, `NotFound` and `BodyTooLarge`."""
+        """Verifies and stores it. Raises `Unauthorized`, `Invalid`, `StoreUnavailable` and `BodyTooLarge`."""
         if self.signing_secret is None:
-            raise NotFound("no clicks are taken here: SLACK_SIGNING_SECRET is not set")
+            raise Unauthorized("no click is believed here: SLACK_SIGNING_SECRET is not set", scheme=_SIGNATURE)
         body = await read_bytes(request, MOST_BYTES)
         self._verify(request, body, self.signing_secret.get_secret_value())
         clicks = _clicks(body)

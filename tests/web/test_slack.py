@@ -175,13 +175,13 @@ async def test_a_click_that_cannot_be_stored_in_time_is_refused(
     assert (answer.status, answer.json["code"]) == (503, "UNAVAILABLE")
 
 
-async def test_without_the_secret_there_is_nothing_there(sqlite: str, tmp_path: Path) -> None:
-    """404 that says why, until a reload brings the secret; 405 for other methods."""
+async def test_without_the_secret_nobody_is_believed(sqlite: str, tmp_path: Path) -> None:
+    """401 that says why, until a reload brings the secret; 405 for other methods."""
     async with serving(settings_for(sqlite, tmp_path)) as running:
         answer = await post(running, click(POSTED, "rate_up", at=now()))
         assert (answer.status, answer.json["message"]) == (
-            404,
-            "no clicks are taken here: SLACK_SIGNING_SECRET is not set",
+            401,
+            "no click is believed here: SLACK_SIGNING_SECRET is not set",
         )
         await running.service.reload(settings_for(sqlite, tmp_path, SLACK_SIGNING_SECRET=SECRET))
         assert (await post(running, click(POSTED, "rate_up", at=now()))).status == 200
