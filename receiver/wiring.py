@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import structlog
+from pydantic import SecretStr
 
 from receiver.app import create_app
 from receiver.core.routing import Route
@@ -26,6 +27,7 @@ from receiver.web.access import Access
 from receiver.web.api import Api
 from receiver.web.deliveries import Deliveries
 from receiver.web.export import Exports
+from receiver.web.feedback import Feedback
 from receiver.web.health import Health
 from receiver.web.hook import Hook
 from receiver.web.slack import SlackClicks
@@ -52,11 +54,20 @@ def database_of(settings: Settings) -> Database:
 
 def runflow_of(settings: Settings) -> RunflowClient | None:
     """The client of Runflow's API, or None without a key."""
-    if settings.api_key is None:
+    return _runflow_by(settings.api_key, settings)
+
+
+def runflow_of_a_person(settings: Settings) -> RunflowClient | None:
+    """The same by a person's token, for what no key may do; None without one."""
+    return _runflow_by(settings.user_token, settings)
+
+
+def _runflow_by(token: SecretStr | None, settings: Settings) -> RunflowClient | None:
+    if token is None:
         return None
     return RunflowClient(
         settings.api_url,
-        settings.api_key.get_secret_value(),
+        token.get_secret_value(),
         organization_id=settings.organization_id,
         connections=settings.fetch.concurrency,
     )
@@ -112,6 +123,7 @@ class Service:
             now=self.database.now,
         )
         self._access = Access(settings.api_tokens)
+        self._feedback = Feedback(self.database, runflow_of(settings))
         self._slack = SlackClicks(self.database, settings.slack_signing_secret, lambda: self._bells.ring(RATINGS))
         self._tail = Tail(self.database, self._bells)
         self.app = create_app(
@@ -121,6 +133,7 @@ class Service:
                 Stats(self.database),
                 Exports(self.database),
                 Deliveries(self.database, self._bells),
+                self._feedback,
                 self._slack,
                 Stream(self.database, self._tail),
                 Health(self.database, self.intake),
@@ -209,6 +222,7 @@ class Service:
             self._settings = settings.model_copy(update=kept)
             self._hook.keyring = Keyring(settings.webhook_secrets)
             self._slack.signing_secret = settings.slack_signing_secret
+            await self._feedback.use(runflow_of(settings))
             if self._access.tokens != settings.api_tokens:
                 self._access.tokens = settings.api_tokens
                 self._tail.dismiss_all()  # who may still read comes back
@@ -250,6 +264,7 @@ class Service:
 
     async def _close(self) -> None:
         await _ended(self._ringing)
+        await self._feedback.use(None)
         await self._bells.flush()
         await self.database.close()
 

@@ -20,6 +20,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "deliveries": ("receiver.cli.deliveries:deliveries", "Show, retry and discard what is due to sinks."),
     "routes": ("receiver.cli.routes:routes", "Try rules on stored verdicts."),
     "quarantine": ("receiver.cli.quarantine:quarantine", "See to what was genuine and not understood."),
+    "feedback": ("receiver.cli.feedback:feedback", "Tell Runflow what you think of an evaluation or a run."),
     "audit": ("receiver.cli.audit:audit", "Check that every event is accounted for."),
     "db": ("receiver.cli.db:db", "Migrate the database."),
 }

@@ -24,7 +24,7 @@ class Name(NamedTuple):
 NAMES: Final[Mapping[str, Name]] = {
     "RUNFLOW_WEBHOOK_SECRET": Name("webhook_secrets", texts.webhook_secrets, secret=True, may_be_empty=False),
     "RUNFLOW_API_KEY": Name("api_key", texts.credential, secret=True),
-    "RUNFLOW_USER_TOKEN": Name("user_token", texts.credential, secret=True, later=True),
+    "RUNFLOW_USER_TOKEN": Name("user_token", texts.credential, secret=True),
     "RUNFLOW_API_URL": Name("api_url", texts.base_address),
     "RUNFLOW_ORGANIZATION_ID": Name("organization_id", texts.header_text),
     "DATABASE_URL": Name("database_url", texts.database_url, secret=True),

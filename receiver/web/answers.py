@@ -1,5 +1,6 @@
 """Errors as answers, in Runflow's own shape: `{"code": …, "message": …, "errors": …}`. The one table from error to status."""
 
+import math
 from collections.abc import Mapping
 
 import orjson
@@ -22,7 +23,10 @@ STATUS: Mapping[type[errors.ReceiverError], int] = {
     errors.BodyTooLarge: 413,
     errors.UnsupportedMediaType: 415,
     errors.Invalid: 422,
+    errors.RateLimited: 429,
+    errors.RunflowRefusesKey: 502,
     errors.StoreUnavailable: 503,
+    errors.RunflowAway: 504,
 }
 
 log = structlog.get_logger()
@@ -49,6 +53,8 @@ def _headers(error: errors.ReceiverError) -> dict[str, str]:
         return {"WWW-Authenticate": error.scheme}
     if isinstance(error, errors.MethodNotAllowed):
         return {"Allow": error.allowed}
+    if isinstance(error, errors.RateLimited | errors.RunflowAway):
+        return {"Retry-After": str(math.ceil(error.after or RETRY_AFTER_SECONDS))}
     return {}
 
 

@@ -42,6 +42,20 @@ _EXAMPLES: Final[Mapping[type[errors.ReceiverError], tuple[str, errors.ReceiverE
         "A parameter or a field is unknown or wrong; `errors` names each.",
         errors.Invalid([errors.FieldProblem("limit", "must be a whole number from 1 to 500")]),
     ),
+    errors.RateLimited: (
+        "Runflow takes no more just now. Trying again after `Retry-After` is right.",
+        errors.RateLimited("Runflow answered 429 RATE_LIMITED: too many requests; say it again later", 1),
+    ),
+    errors.RunflowRefusesKey: (
+        "Runflow does not take this service's key for this, or there is none. Whoever runs the service has to mend it.",
+        errors.RunflowRefusesKey("RUNFLOW_API_KEY is not set, so nothing can be handed on to Runflow"),
+    ),
+    errors.RunflowAway: (
+        "Runflow did not answer, or is in trouble. Trying again after `Retry-After` is right, and does no harm.",
+        errors.RunflowAway(
+            "Runflow: no answer in time; whether it was taken is not known, and to say it again does no harm"
+        ),
+    ),
     errors.StoreUnavailable: (
         "The database cannot be used just now. Trying again after `Retry-After` is right.",
         errors.StoreUnavailable("database", ""),

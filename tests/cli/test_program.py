@@ -103,6 +103,7 @@ def test_bad_settings(here: Installation, path: tuple[str, ...]) -> None:
         ("send",): ["--to", "http://127.0.0.1:9/"],
         ("verdicts", "show"): ["00000000-0000-0000-0000-000000000000"],
         ("deliveries", "retry"): ["1"],
+        ("feedback",): ["run", "00000000-0000-0000-0000-000000000000", "--up"],
         ("deliveries", "discard"): ["1"],
         ("quarantine", "show"): ["abcd"],
         ("quarantine", "retry"): ["abcd"],

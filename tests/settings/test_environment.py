@@ -316,7 +316,7 @@ def test_warnings(load: Load) -> None:
         "[alerts]\n[reconcile]\n[retention]\n",
     )
     named = [
-        *("RUNFLOW_USER_TOKEN", "RECEIVER_METRICS_PORT"),
+        "RECEIVER_METRICS_PORT",
         *(
             "receiver.toml: retention",
             "receiver.toml: reconcile",

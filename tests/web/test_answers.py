@@ -32,7 +32,7 @@ SERVED = [
     "target",
     [
         "/", "/webhook", "/webhook/runflow/", "/webhook/runflow/x", "//webhook/runflow", "/WEBHOOK/RUNFLOW", "/healthz/",
-        "/v1", "/v1/verdicts/", f"/v1/verdicts/{key(1)}/", f"/v1/verdicts/{key(1)}/timeline", "/v1/verdicts%2F1%2F2",
+        "/v1", "/v1/verdicts/", f"/v1/verdicts/{key(1)}/", f"/v1/verdicts/{key(1)}/judges", "/v1/verdicts%2F1%2F2",
         "/schemas", "/%00", "/%ff%fe", "/..%2f..%2fetc/passwd", "/" + "x" * 20_000, "/favicon.ico",
     ],
 )  # fmt: skip
@@ -99,6 +99,9 @@ async def test_a_defect_of_ours(on_sqlite: Receiver, lines: Lines, monkeypatch: 
         (errors.BodyTooLarge("so much"), 413, "BODY_TOO_LARGE", {}),
         (errors.UnsupportedMediaType("XML"), 415, "UNSUPPORTED_MEDIA_TYPE", {}),
         (errors.Invalid([errors.FieldProblem("a", "is b")]), 422, "VALIDATION_ERROR", {}),
+        (errors.RateLimited("slowly", 6.2), 429, "RATE_LIMITED", {"retry-after": "7"}),
+        (errors.RunflowRefusesKey("401"), 502, "RUNFLOW_REFUSED", {}),
+        (errors.RunflowAway("gone"), 504, "RUNFLOW_UNAVAILABLE", {"retry-after": "5"}),
         (errors.StoreUnavailable("disk", "hunter2"), 503, "UNAVAILABLE", {"retry-after": "5"}),
     ],
 )
