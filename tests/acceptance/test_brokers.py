@@ -4,8 +4,10 @@ In short: all troubles of a broker at once, each at a sink of its own. Long: eac
 on PostgreSQL, where two processes deliver.
 """
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +16,13 @@ from tests.acceptance.books import LookInto
 from tests.acceptance.brokers.base import Broker
 from tests.acceptance.brokers.kafka_broker import KafkaBroker
 from tests.acceptance.brokers.nats_broker import NatsBroker
-from tests.acceptance.brokers.ordeal import Ordeal, Scale
+from tests.acceptance.brokers.ordeal import Ordeal
 from tests.acceptance.brokers.rabbitmq import RabbitBroker
 from tests.acceptance.brokers.redis_broker import RedisBroker
 from tests.acceptance.brokers.sqs_broker import SqsBroker
-from tests.acceptance.brokers.troubles import TROUBLES
+from tests.acceptance.brokers.troubles import TROUBLES, Scale
 from tests.acceptance.brokers.web import WebBroker
-from tests.acceptance.processes import Install, Report
+from tests.acceptance.processes import ROOT, Install, Report
 
 ROAD = "away swallowed unanswered reset slow"
 SERVER = "stopped killed hanging swallowed unanswered reset slow"
@@ -36,7 +38,9 @@ MATRIX: Mapping[type[Broker], str] = {
 LEFT_OUT = {"amqp-stopped", "amqp-alarmed"}
 """Where there is little time: each of these takes the one RabbitMQ that all use away for seconds."""
 QUICK = Scale(altered="short-pauses")
-HARD = Scale(connections=4, pause=0.05, before=100, least=5)
+HARD = Scale(connections=4, pause=0.05, before=100, least=5, timeout=3)
+WIDE = replace(HARD, connections=2)
+"""Where there are many sinks, or a server that stands in for one that takes more."""
 ALL = [(kind, trouble) for kind, troubles in MATRIX.items() for trouble in troubles.split()]
 
 Opened = Callable[[Sequence[str], Scale], Awaitable[list[Broker]]]
@@ -61,7 +65,7 @@ async def opened(kind: type[Broker], server: object, tmp_path: Path) -> AsyncIte
     async with AsyncExitStack() as stack:
 
         async def open_(troubles: Sequence[str], scale: Scale) -> list[Broker]:
-            brokers = [kind(trouble, scale.before, tmp_path / trouble, server) for trouble in troubles]
+            brokers = [kind(trouble, scale, tmp_path / trouble, server) for trouble in troubles]
             return [await stack.enter_async_context(broker) for broker in brokers]
 
         yield open_
@@ -84,8 +88,8 @@ async def test_all_at_once_on_postgresql(
     kind: type[Broker], opened: Opened, install: Install, postgres_address: str, look_into: LookInto, report: Report
 ) -> None:
     """One process takes in, two deliver."""
-    phases = [await opened(troubles, HARD) for troubles in _phases(kind)]
-    ordeal = Ordeal(install, postgres_address, look_into(postgres_address), phases, HARD)
+    phases = [await opened(troubles, WIDE) for troubles in _phases(kind)]
+    ordeal = Ordeal(install, postgres_address, look_into(postgres_address), phases, WIDE)
     for fate in await ordeal.run():
         report(str(fate))
 
@@ -95,12 +99,29 @@ async def test_all_at_once_on_postgresql(
     ("kind", "trouble"), ALL, ids=[f"{kind.kind}-{trouble}" for kind, trouble in ALL], indirect=["kind"]
 )
 async def test_one_by_itself(
-    trouble: str, opened: Opened, install: Install, sqlite_address: str, look_into: LookInto, report: Report
+    kind: type[Broker],
+    trouble: str,
+    opened: Opened,
+    install: Install,
+    sqlite_address: str,
+    look_into: LookInto,
+    report: Report,
 ) -> None:
     """On SQLite, one process."""
-    ordeal = Ordeal(install, sqlite_address, look_into(sqlite_address), [await opened([trouble], HARD)], HARD)
+    scale = WIDE if kind is SqsBroker else HARD
+    ordeal = Ordeal(install, sqlite_address, look_into(sqlite_address), [await opened([trouble], scale)], scale)
     [fate] = await ordeal.run()
     report(str(fate))
+
+
+def test_the_page_on_sinks_says_which_are_tried() -> None:
+    """What its table has a cross for, and nothing else."""
+    table = (ROOT / "docs/sinks.md").read_text().partition("| trouble |")[2].partition("\n\n")[0].splitlines()
+    kinds = re.findall(r"`(\w+)`", table[0])
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table[2:]]
+    tried = {(kind, row[0]) for row in rows for kind, cell in zip(kinds, row[2:], strict=True) if cell}
+
+    assert tried == {(kind.kind, trouble) for kind, trouble in ALL}
 
 
 def _phases(kind: type[Broker], left_out: Collection[str] = ()) -> list[list[str]]:

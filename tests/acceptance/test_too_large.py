@@ -11,6 +11,7 @@ from tests.acceptance.books import LookInto, check_audit, quiet
 from tests.acceptance.brokers.base import Broker
 from tests.acceptance.brokers.kafka_broker import KafkaBroker
 from tests.acceptance.brokers.sqs_broker import SqsBroker
+from tests.acceptance.brokers.troubles import Scale
 from tests.acceptance.brokers.web import AUTHORITY, WebBroker
 from tests.acceptance.collector import check_arrived
 from tests.acceptance.load import Callback, Load
@@ -27,7 +28,7 @@ async def test_too_large_is_told_with_its_size_and_goes_when_the_limit_is_raised
     """Kafka, SQS and HTTP, each with `max_bytes`; settings are read anew at SIGHUP, and the dead are retried by hand."""
     async with AsyncExitStack() as stack, OfflineRunflow(secret=SECRET, api_key=API_KEY) as runflow:
         brokers = [
-            await stack.enter_async_context(kind("slow", 0, tmp_path / kind.kind, sqs_server))
+            await stack.enter_async_context(kind("slow", Scale(), tmp_path / kind.kind, sqs_server))
             for kind in (KafkaBroker, SqsBroker, WebBroker)
         ]
         place = install(

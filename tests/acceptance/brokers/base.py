@@ -8,11 +8,13 @@ from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 from typing import Any, ClassVar, Self
 
-from tests.acceptance.brokers.troubles import TROUBLES
+from tests.acceptance.brokers.troubles import PATIENCE, TROUBLES, Scale
 from tests.acceptance.collector import Arrival, sink
 from tests.sinks.gap import Gap
 from tests.sinks.servers import OwnServer
 
+ROOM = 10
+"""Messages that fit in where it is to be full, beside those that come before."""
 SLOW = 0.1
 """Seconds that a piece takes each way at a slow server."""
 RESET_EVERY = 0.15
@@ -35,11 +37,10 @@ class Broker(ABC):
     environ: ClassVar[Mapping[str, str]] = {}
     """What the receiver needs in its environment."""
 
-    def __init__(self, trouble: str, before: int, folder: Path, server: Any) -> None:
-        """`before`: the messages that are delivered before it."""
+    def __init__(self, trouble: str, scale: Scale, folder: Path, server: Any) -> None:
         folder.mkdir()
         self.trouble = trouble
-        self.before = before
+        self.scale = scale
         self.folder = folder
         self.shared = server
         self.name = f"{self.kind}-{trouble}"
@@ -62,7 +63,8 @@ class Broker(ABC):
 
     def sink(self) -> str:
         """The table of `receiver.toml` that leads here."""
-        return sink(self.name, self.kind, timeout=TROUBLES[self.trouble].timeout, **self.options())
+        timeout = self.scale.timeout if TROUBLES[self.trouble].is_silent else PATIENCE
+        return sink(self.name, self.kind, timeout=timeout, **self.options())
 
     def befall(self) -> AbstractAsyncContextManager[None]:
         """Its trouble, for as long as the block runs; afterwards all is well again."""

@@ -4,16 +4,12 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.acceptance.brokers.base import ServerBroker
+from tests.acceptance.brokers.base import ROOM, ServerBroker
 from tests.acceptance.collector import Arrival
 from tests.sinks.nats_side import STREAM, SUBJECT, NatsServer, jetstream_at, make_stream
 from tests.sinks.servers import LONG
 
 USERS = "authorization {{ users = [{{ user: admin, password: admin }}, {{ user: {}, password: app }}] }}"
-
-
-ROOM = 100_000
-"""Bytes in a stream that is to be full."""
 
 
 class NatsBroker(ServerBroker):
@@ -30,7 +26,9 @@ class NatsBroker(ServerBroker):
         return self.server.port
 
     async def make(self) -> None:
-        await make_stream(self._admin, discard="new")
+        # From the start: with a limit below what it has, it would throw away its oldest messages.
+        most = self.scale.before + ROOM if self.trouble == "full" else -1
+        await make_stream(self._admin, discard="new", max_msgs=most)
 
     @property
     def _admin(self) -> str:
@@ -55,13 +53,11 @@ class NatsBroker(ServerBroker):
 
     @asynccontextmanager
     async def full(self) -> AsyncIterator[None]:
-        """The stream has all the bytes that it may have (`discard new`)."""
+        """The stream takes no more than it has (`discard new`)."""
+        yield
         async with jetstream_at(self._admin) as jetstream:
-            info = await jetstream.stream_info(STREAM)
-            # With less than it has, it would throw away its oldest messages.
-            await jetstream.update_stream(info.config, max_bytes=info.state.bytes + ROOM)
-            yield
-            await jetstream.update_stream(info.config, max_bytes=-1)
+            config = (await jetstream.stream_info(STREAM)).config
+            await jetstream.update_stream(config, max_msgs=-1)
 
     @asynccontextmanager
     async def revoked(self) -> AsyncIterator[None]:

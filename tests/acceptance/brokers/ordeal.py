@@ -15,7 +15,7 @@ from receiver.store.database import Database
 from receiver.store.tables import deliveries
 from tests.acceptance.books import check_audit, quiet
 from tests.acceptance.brokers.base import Broker
-from tests.acceptance.brokers.troubles import TROUBLES
+from tests.acceptance.brokers.troubles import TROUBLES, Scale
 from tests.acceptance.brokers.web import AUTHORITY
 from tests.acceptance.collector import Collector, check_arrived
 from tests.acceptance.load import Callback, Load
@@ -26,18 +26,6 @@ LOOK_EVERY = 0.1
 MOST_GROWTH = 40
 """MB that a process may grow by while brokers are in trouble."""
 _FAILURES = ("sink.paused", "sink.still_paused", "delivery.again")
-
-
-@dataclass(frozen=True)
-class Scale:
-    """`connections` and `pause`: the load's. `before`: the messages that are delivered before a trouble begins, which lasts
-    `least` seconds at least. `altered`: the receivers."""
-
-    connections: int = 2
-    pause: float = 0.1
-    before: int = 5
-    least: float = 0.0
-    altered: str = ""
 
 
 class Fate(NamedTuple):

@@ -6,13 +6,10 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.acceptance.brokers.base import ServerBroker
+from tests.acceptance.brokers.base import ROOM, ServerBroker
 from tests.acceptance.collector import Arrival
 from tests.sinks.amqp_side import RabbitServer, channel_at, make_queue
 from tests.sinks.servers import LONG
-
-ROOM = 10
-"""Messages more than come before the trouble, in a queue that is to be full."""
 
 
 class RabbitBroker(ServerBroker):
@@ -35,7 +32,7 @@ class RabbitBroker(ServerBroker):
         await make_queue(self.server.url, self._queue)
         if self.trouble == "full":
             # From the start: a limit below what a queue has would make it throw away its oldest messages.
-            limit = json.dumps({"max-length": self.before + ROOM, "overflow": "reject-publish"})
+            limit = json.dumps({"max-length": self.scale.before + ROOM, "overflow": "reject-publish"})
             await self.server.control("set_policy", self._queue, f"^{self._queue}$", limit, "--apply-to", "queues")
 
     def options(self) -> dict[str, str | float | bool]:
