@@ -4,143 +4,45 @@
 
 The sink is given messages as the lanes give them, the JSON that is stored, in batches of its own size, several at once. The
 bare client is given the finished bytes and does the same: it publishes them, with the same id and the same promise, and waits
-for the broker's answer to each. The brokers must run; what is made there is removed again.
+for the broker's answer to each. What is made in a broker is removed again.
 """
 
 import asyncio
 import gc
-import os
-import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
-from uuid import uuid4
+from typing import Literal, NamedTuple, get_args
 
-import aio_pika
 import click
-import nats
 import uvloop
-from nats.js.api import PubAck
-from pydantic import BaseModel, SecretStr
-from redis.asyncio import Redis
+from pydantic import BaseModel
 
 from bench import stores
-from bench.backlog import kinds, make_due, store_verdicts
+from bench.backlog import kinds
+from bench.broker_places import BROKERS, Broker, Ready, is_there, opened
 from bench.callbacks import uuid7
+from bench.down import CONCURRENCY, Down, Fails, down_table, downs
 from bench.figures import Figure, figure
-from bench.processes import Memory, memory_of
-from bench.tables import table
+from bench.lanes import POSTGRES
+from bench.measure import TITLES, How
+from bench.stores import Kind
+from bench.tables import Claim, table
 from receiver import logs
-from receiver.core.envelope import CONTENT_TYPE, Message
-from receiver.pipeline.deliver import SinkLane, SinkPlan
-from receiver.pipeline.station import Bells, Station
-from receiver.sinks.amqp import AmqpOptions
-from receiver.sinks.base import Done, Sink
-from receiver.sinks.nats import NatsOptions
-from receiver.sinks.redis import RedisOptions
-from receiver.store import schema
-from receiver.store.database import open_database
+from receiver.core.envelope import Message
+from receiver.sinks.base import Done
 
+TITLE = "Into each broker"
 SOURCE = "https://api.runflow.io/v1/evaluations"
-CONCURRENCY = 8
-"""Batches at once, as sinks have it where settings say nothing."""
-TIMEOUT = 60.0
+LEAST = 0.5
+"""Of the bare client's rate."""
+MOST_GROWN = 16.0
+"""MB, while a broker is down, whatever waits."""
+FEWER = {"sqs": 10, "sqs-fifo": 10}
+"""Where what stands in for the broker is slow: so many times fewer messages."""
 Who = Literal["sink", "bare"]
-Fails = Literal["refuses", "silent"]
-
-
-class Ready(NamedTuple):
-    """A message as the bare client gets it: nothing is left to be made."""
-
-    key: str
-    type: str
-    body: bytes
-
-
-Bare = Callable[[Sequence[Ready]], Awaitable[None]]
-
-
-class Broker(NamedTuple):
-    """A place in a running broker: a sink that leads there, and its client doing the same."""
-
-    sink: Sink
-    bare: Bare
-
-
-@asynccontextmanager
-async def _redis(url: str) -> AsyncIterator[Broker]:
-    stream = f"bench.{uuid4()}"
-    async with Redis.from_url(url) as client:
-
-        async def bare(messages: Sequence[Ready]) -> None:
-            async with client.pipeline(transaction=False) as pipeline:
-                for each in messages:
-                    pipeline.xadd(stream, {"id": each.key, "type": each.type, "event": each.body})
-                await pipeline.execute()
-
-        sink = RedisOptions(name="it", url=SecretStr(url), stream=stream, timeout=TIMEOUT, remember=60).open(None)
-        try:
-            yield Broker(sink, bare)
-        finally:
-            await client.delete(stream)
-
-
-@asynccontextmanager
-async def _nats(url: str) -> AsyncIterator[Broker]:
-    stream = f"bench-{uuid4()}"
-    client = await nats.connect(url)
-    jetstream = client.jetstream(timeout=TIMEOUT)
-    await jetstream.add_stream(name=stream, subjects=[f"to.{stream}"])
-
-    async def bare(messages: Sequence[Ready]) -> None:
-        await asyncio.gather(*(publish(each) for each in messages))
-
-    async def publish(each: Ready) -> PubAck:
-        headers = {"Nats-Msg-Id": each.key, "Content-Type": CONTENT_TYPE}
-        return await jetstream.publish(f"to.{stream}", each.body, headers=headers)
-
-    sink = NatsOptions(name="it", url=SecretStr(url), subject=f"to.{stream}", timeout=TIMEOUT).open(None)
-    try:
-        yield Broker(sink, bare)
-    finally:
-        await jetstream.delete_stream(stream)
-        await client.close()
-
-
-@asynccontextmanager
-async def _amqp(url: str) -> AsyncIterator[Broker]:
-    name = f"bench.{uuid4()}"
-    async with await aio_pika.connect(url) as connection:
-        channel = await connection.channel(on_return_raises=True)
-        queue = await channel.declare_queue(name, durable=True)
-
-        async def bare(messages: Sequence[Ready]) -> None:
-            await asyncio.gather(*(publish(each) for each in messages))
-
-        async def publish(each: Ready) -> Any:
-            outgoing = aio_pika.Message(
-                each.body, content_type=CONTENT_TYPE, message_id=each.key, type=each.type, delivery_mode=2
-            )
-            return await channel.default_exchange.publish(outgoing, name, mandatory=True)
-
-        sink = AmqpOptions(name="it", url=SecretStr(url), routing_key=name, timeout=TIMEOUT).open(None)
-        try:
-            yield Broker(sink, bare)
-        finally:
-            await queue.delete(if_unused=False, if_empty=False)
-
-
-BROKERS: Mapping[str, tuple[Callable[[str], AbstractAsyncContextManager[Broker]], str]] = {
-    "redis": (_redis, "redis://127.0.0.1:6379/9"),
-    "nats": (_nats, "nats://127.0.0.1:4222"),
-    "amqp": (_amqp, "amqp://guest:guest@127.0.0.1/"),
-}
-"""By the word of the sink; where each is looked for, unless the environment has BENCH_REDIS_URL and so on."""
 
 
 class Sent(NamedTuple):
@@ -171,9 +73,8 @@ def messages(count: int) -> Iterator[Message]:
 
 async def rates(kind: str, *, count: int, rounds: int) -> Rates:
     """The sink and the bare client in turns. Raises ValueError if a message was not taken."""
-    opened, default = BROKERS[kind]
     found: dict[Who, list[Sent]] = {"sink": [], "bare": []}
-    async with opened(os.environ.get(f"BENCH_{kind.upper()}_URL", default)) as broker:
+    async with opened(kind) as broker:
         await _sent(broker, "sink", broker.sink.batch * CONCURRENCY)
         for number in range(rounds):
             order: tuple[Who, ...] = ("sink", "bare") if number % 2 == 0 else ("bare", "sink")
@@ -214,56 +115,6 @@ async def _sent(broker: Broker, who: Who, count: int) -> Sent:
     return Sent(count / seconds, cpu / count * 1e6)
 
 
-class Down(BaseModel):
-    """Resident memory of a process whose one sink is down, while messages wait for it."""
-
-    broker: str
-    fails: Fails
-    waiting: int
-    memory: Memory
-
-
-def _sink_to(kind: str, port: int) -> Sink:
-    place = f"127.0.0.1:{port}"
-    if kind == "redis":
-        return RedisOptions(name="it", url=SecretStr(f"redis://{place}"), stream="s", timeout=1).open(None)
-    if kind == "nats":
-        return NatsOptions(name="it", url=SecretStr(f"nats://{place}"), subject="s", timeout=1).open(None)
-    return AmqpOptions(name="it", url=SecretStr(f"amqp://{place}"), routing_key="s", timeout=1).open(None)
-
-
-@contextmanager
-def _dead(fails: Fails) -> Iterator[int]:
-    with socket.socket() as there:
-        there.bind(("127.0.0.1", 0))
-        if fails == "silent":
-            there.listen(1024)  # the system takes connections, and nobody reads them
-        yield there.getsockname()[1]
-
-
-async def down(kind: str, fails: Fails, url: str, *, waiting: int, seconds: float) -> Down:
-    """The lane of a sink that is down, for so long, on a database in which so many messages wait for it."""
-    database = open_database(url)
-    await schema.upgrade(database)
-    name = f"{kind}-{fails}"
-    await make_due(database, name, await store_verdicts(database, waiting, complete=True))
-    with _dead(fails) as port:
-        sink, bells = _sink_to(kind, port), Bells(database)
-        plan = SinkPlan(name, sink, 1.0, CONCURRENCY, rate=None, dead_after=timedelta(days=1))
-        lane = SinkLane(database, bells, plan, source=SOURCE, process="bench")
-        station = Station(lane.name, lane.step, bells, database.now)
-        gc.collect()
-        with memory_of(os.getpid()) as memory:
-            running = asyncio.create_task(station.run())
-            await asyncio.sleep(seconds)
-        station.stop()
-        await running
-        await lane.stop(grace=0)
-        await sink.close()
-    await database.close()
-    return Down(broker=kind, fails=fails, waiting=waiting, memory=memory)
-
-
 def _rates_table(found: Sequence[Rates]) -> str:
     head = ["broker", "sink, messages/s", "bare client", "of the bare", "the same by CPU", "CPU, µs each: sink", "bare"]
     return table(
@@ -283,47 +134,118 @@ def _rates_table(found: Sequence[Rates]) -> str:
     )
 
 
-def _down_table(found: Sequence[Down]) -> str:
-    head = ["broker that is down", "how", "messages that wait", "memory, MB, over time", "highest"]
-    return table(
-        head,
-        [
-            [each.broker, each.fails, f"{each.waiting:,}", each.memory.shown(), f"{each.memory.highest:.0f}"]
-            for each in found
-        ],
-        texts=2,
+class Brokers(BaseModel):
+    """What was found of each broker. `missing` were not there."""
+
+    messages: int
+    rates: list[Rates]
+    down: list[Down]
+    missing: list[str]
+
+
+def _measure(
+    chosen: Sequence[str],
+    stores_there: Sequence[Kind],
+    postgres_url: str,
+    *,
+    fails: Sequence[Fails],
+    rounds: int,
+    count: int,
+    waiting: int,
+    seconds: float,
+) -> Brokers:
+    logs.configure("critical", "json")
+    there = [kind for kind in chosen if is_there(kind)]
+    found = Brokers(messages=count, rates=[], down=[], missing=[kind for kind in chosen if kind not in there])
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        for store in stores_there if seconds else ():
+            with (
+                tempfile.TemporaryDirectory(prefix="receiver-bench-") as folder,
+                stores.database(store, Path(folder), postgres_url) as url,
+            ):
+                found.down += runner.run(downs(store, url, chosen, fails, waiting=waiting, seconds=seconds))
+        for kind in there:
+            fewer = max(count // FEWER.get(kind, 1), 1)
+            found.rates.append(runner.run(rates(kind, count=fewer, rounds=rounds)))
+    return found
+
+
+def run(how: How) -> Brokers:
+    """As a part of the whole run."""
+    is_quick = how.verdicts < 1_000
+    return _measure(
+        list(BROKERS),
+        how.databases,
+        how.postgres_url,
+        fails=["refuses"],
+        rounds=min(how.rounds, 5),
+        count=200 if is_quick else 3_000,
+        waiting=200 if is_quick else 200_000,
+        seconds=0.2 if is_quick else 6.0,
     )
+
+
+def markdown(found: Brokers) -> str:
+    """For people."""
+    missing = f"\n\nNot there: {', '.join(found.missing)}." if found.missing else ""
+    parts = [_rates_table(found.rates)] * bool(found.rates) + [down_table(found.down)] * bool(found.down)
+    return "\n\n".join(parts) + missing
+
+
+def claims(found: Brokers) -> list[Claim]:
+    """What is left of the bare client's rate, and that memory does not grow with what waits."""
+    kept = [
+        Claim(f"{each.broker}: rate over the bare client's", each.kept.middle, at_least=LEAST) for each in found.rates
+    ]
+    grew = [
+        Claim(
+            f"{TITLES[store]}, {each.waiting:,} wait for a broker that is down: memory grew",
+            each.grew,
+            " MB",
+            at_most=MOST_GROWN,
+        )
+        for store in TITLES
+        for each in sorted((one for one in found.down if one.store == store), key=lambda one: one.grew)[-1:]
+    ]
+    return kept + grew
 
 
 @click.command()
 @click.option("--brokers", default=",".join(BROKERS), show_default=True)
+@click.option(
+    "--store", "chosen_stores", type=click.Choice(["sqlite", "postgresql"]), multiple=True, default=["sqlite"]
+)
+@click.option("--postgres-url", default=POSTGRES, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--count", type=click.IntRange(1), default=4_000, show_default=True, help="Messages of each measurement.")
-@click.option("--waiting", type=int, default=50_000, show_default=True, help="Messages that wait for one that is down.")
-@click.option("--seconds", type=float, default=8.0, show_default=True, help="How long it is down; 0 leaves that out.")
-def main(brokers: str, rounds: int, count: int, waiting: int, seconds: float) -> None:
+@click.option(
+    "--waiting", type=int, default=200_000, show_default=True, help="Messages that wait for one that is down."
+)
+@click.option("--seconds", type=float, default=6.0, show_default=True, help="How long it is down; 0 leaves that out.")
+def main(
+    brokers: str,
+    chosen_stores: Sequence[Kind],
+    postgres_url: str,
+    rounds: int,
+    count: int,
+    waiting: int,
+    seconds: float,
+) -> None:
     """Measure, and print the tables."""
-    logs.configure("critical", "json")
     chosen = brokers.split(",")
     if unknown := set(chosen) - BROKERS.keys():
         raise click.UsageError(f"--brokers: there is no {', '.join(sorted(unknown))}")
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        if seconds:
-            dead = [
-                runner.run(_down_somewhere(kind, fails, waiting, seconds))
-                for kind in chosen
-                for fails in get_args(Fails)
-            ]
-            click.echo(_down_table(dead) + "\n")
-        click.echo(_rates_table([runner.run(rates(each, count=count, rounds=rounds)) for each in chosen]))
-
-
-async def _down_somewhere(kind: str, fails: Fails, waiting: int, seconds: float) -> Down:
-    with (
-        tempfile.TemporaryDirectory(prefix="receiver-bench-") as folder,
-        stores.database("sqlite", Path(folder), "") as url,
-    ):
-        return await down(kind, fails, url, waiting=waiting, seconds=seconds)
+    found = _measure(
+        chosen,
+        chosen_stores,
+        postgres_url,
+        fails=get_args(Fails),
+        rounds=rounds,
+        count=count,
+        waiting=waiting,
+        seconds=seconds,
+    )
+    click.echo(markdown(found))
 
 
 if __name__ == "__main__":

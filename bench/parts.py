@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel
 
 from bench import (
+    brokers,
     growth,
     lanes,
     latency,
@@ -70,5 +71,6 @@ PARTS: Mapping[str, Part] = {
     "pipeline": Part("The pipeline", _pipelines, lambda found: pipeline.table(found.runs)),
     "lanes": Part("Deliveries and fetches", _lanes, lambda found: as_list(lanes.shown(found))),
     "storage": Part(storage.TITLE, storage.run, lambda found: f"{storage.markdown(found)}\n\n{scale.markdown(found)}"),
+    "brokers": Part(brokers.TITLE, brokers.run, brokers.markdown, brokers.claims),
     "startup": Part("Starting", _startup, lambda found: as_list(startup.shown(found))),
 }

@@ -86,13 +86,14 @@ def test_a_part_by_itself(module: list[str]) -> None:
 @pytest.mark.redis
 def test_brokers(redis_url: str) -> None:
     """The sink and the bare client both send all, and a broker that is down is watched."""
-    few = ["--brokers", "redis", "--rounds", "1", "--count", "200", "--waiting", "200", "--seconds", "0.2"]
+    few = ["--brokers", "redis,kafka", "--rounds", "1", "--count", "200", "--waiting", "200", "--seconds", "0.2"]
     command = [sys.executable, "-W", "error", "-m", "bench.brokers", *few]
     environ = os.environ | {"BENCH_REDIS_URL": redis_url}
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, env=environ)
     assert ended.returncode == 0, ended.stderr
-    assert re.search(r"^\| redis \| refuses \| 200 \|", ended.stdout, re.MULTILINE)
-    assert re.search(r"^\| redis \| [1-9][0-9,]* \| [1-9]", ended.stdout, re.MULTILINE)
+    for broker in ("redis", "kafka"):
+        assert re.search(rf"^\| {broker} \| refuses \| sqlite \| 200 \|", ended.stdout, re.MULTILINE)
+        assert re.search(rf"^\| {broker} \| [1-9][0-9,]* \| [1-9]", ended.stdout, re.MULTILINE)
 
 
 def test_pages_quote_the_newest_report() -> None:
