@@ -19,6 +19,7 @@ BUSY = (500, 503)
 
 VARIANTS = (
     Variant("empty", "empty Starlette route, reads the body", ("bench.server", "empty"), callbacks="any"),
+    Variant("empty-fastapi", "empty FastAPI route, reads the body", ("bench.server", "empty-fastapi"), callbacks="any"),
     Variant("verify", "signature and parsing, nothing stored", ("bench.server", "verify"), callbacks="any"),
     Variant("sqlite", "SQLite, durable", RECEIVER, "sqlite"),
     Variant("sqlite-repeats", "SQLite, durable, half of them repeats", RECEIVER, "sqlite", "half_repeated"),
@@ -52,6 +53,8 @@ NAIVE_CONNECTIONS = 8
 NAMED = {each.name: each for each in VARIANTS}
 BESIDE = (("naive-sqlite", "sqlite", 25.0), ("naive-wal", "sqlite", 12.0), ("naive-postgresql", "postgresql", 12.0))
 """The naive receiver, ours, and how many times as many callbacks ours is meant to take."""
+OF_EMPTY = {"sqlite": 0.6, "sqlite-repeats": 0.6, "postgresql": 0.45, "postgresql-repeats": 0.45}
+"""The rate over that of an empty route which is meant to be reached."""
 
 
 class Rates(BaseModel):
@@ -117,7 +120,7 @@ def _row(rates: Rates, name: str) -> list[str]:
     return [
         NAMED[name].title + (f" ({failed:,} answers 500)" if failed else ""),
         of(lambda each: each.outcome.per_second).shown(0),
-        figure(this.per_second / empty.per_second for this, empty in pairs).shown(2),
+        _of_empty(rates, name).shown(2),
         figure(empty.server_cpu_us / this.server_cpu_us for this, empty in pairs).shown(2),
         of(lambda each: each.outcome.server_cpu_us).shown(0),
         f"{of(lambda each: each.outcome.p50).middle:.1f}, {of(lambda each: each.outcome.p99).middle:.1f}",
@@ -134,12 +137,18 @@ def _beside(rates: Rates) -> str:
 
 def claims(rates: Rates) -> list[Claim]:
     """The rates, and how many times as many callbacks as the naive receiver."""
+    there = rates.rounds[0]
     rate = [
         Claim(f"{NAMED[name].title}, one process on one core", _per_second(rates, name).middle, "/s", in_short=True)
         for name in ("sqlite", "postgresql")
-        if name in rates.rounds[0]
+        if name in there
     ]
-    return rate + [
+    of_empty = [
+        Claim(f"{NAMED[name].title}: of an empty route", _of_empty(rates, name).middle, at_least=target, in_short=True)
+        for name, target in OF_EMPTY.items()
+        if name in there
+    ]
+    times = [
         Claim(
             f"callbacks/s over {NAMED[naive].title}",
             _times(rates, naive, ours).middle,
@@ -149,6 +158,11 @@ def claims(rates: Rates) -> list[Claim]:
         )
         for naive, ours, target in _pairs(rates)
     ]
+    return rate + of_empty + times
+
+
+def _of_empty(rates: Rates, name: str) -> Figure:
+    return figure(each[name].outcome.per_second / each["empty"].outcome.per_second for each in rates.rounds)
 
 
 def _per_second(rates: Rates, name: str) -> Figure:

@@ -10,7 +10,7 @@ waiting   and waits for its batch, in the receiver's own intake                h
 stored    whose batch is stored: the receiver without its stage
 
 And what to compare with, under uvicorn as it is installed, without its access log, which would halve its rate: `empty`, a
-Starlette route that reads the body and answers; `naive` and `naive-wal`, bench/naive.py.
+Starlette route that reads the body and answers; `empty-fastapi`, one of FastAPI's; `naive` and `naive-wal`, bench/naive.py.
 """
 
 import asyncio
@@ -147,6 +147,12 @@ async def opened(name: str) -> AsyncIterator[ASGIApp]:
         yield create_app(os.environ["DATABASE_URL"], SECRET, wal=name == "naive-wal")
     elif name == "empty":
         yield Starlette(routes=[Route(PATH, empty, methods=["POST"])])
+    elif name == "empty-fastapi":
+        from fastapi import FastAPI
+
+        with_fastapi = FastAPI()
+        with_fastapi.post(PATH)(empty)
+        yield with_fastapi
     elif name == "verify":
         yield hooked(StoresNothing())
     else:
