@@ -29,15 +29,22 @@ _FAILURES = ("sink.paused", "sink.still_paused", "delivery.again")
 
 
 class Fate(NamedTuple):
-    """What came of one trouble: seconds from its end to the first message delivered, repeats, messages."""
+    """What came of one trouble.
+
+    `resumed`, `caught_up`: seconds from its end to the next message that was delivered, and until as many were as had come in
+    by that end. `grown`: MB that the process grew by which grew most, whatever the sink.
+    """
 
     name: str
     resumed: float
-    repeats: int
+    caught_up: float
     messages: int
+    repeats: int
+    grown: float
 
     def __str__(self) -> str:
-        return f"{self.name}: resumed after {self.resumed:.1f} s, {self.messages} messages, {self.repeats} came twice"
+        after = f"resumed after {self.resumed:.1f} s, caught up after {self.caught_up:.1f} s"
+        return f"{self.name}: {after}; {self.messages} messages, {self.repeats} came twice; {self.grown:.0f} MB more"
 
 
 @dataclass
@@ -52,7 +59,8 @@ class Ordeal:
     _programs: list[Program] = field(default_factory=list)
     _memory: list[float] = field(default_factory=list)
     _delivered: Counter[str] = field(default_factory=Counter)
-    _resumed: dict[str, float] = field(default_factory=dict)
+    _afterwards: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Seconds, as in `Fate`."""
 
     async def run(self) -> list[Fate]:
         """Every message is where it should be in the end, as often as is promised, and the books add up."""
@@ -68,10 +76,13 @@ class Ordeal:
                         await self._at_once(lambda broker: self._endure(broker, beside), phase)
                 await quiet(self.database)
             assert check_arrived(self._load.acknowledged.values(), beside.arrivals) == 0
-            fates = [await self._fate(broker) for phase in self.phases for broker in phase]
+            grown = self._grown()
+            assert grown < MOST_GROWTH, f"grew by {grown:.0f} MB"
+            fates = [await self._fate(broker, grown) for phase in self.phases for broker in phase]
             books = await check_audit(place)
             assert books["events"] == len(self._load.acknowledged)
-            await self._end()
+            for program in self._programs:
+                await program.stop()
             return fates
 
     async def _receivers(self, runflow: OfflineRunflow, beside: Collector) -> Installation:
@@ -132,9 +143,11 @@ class Ordeal:
                 await self._delivers(broker, self.scale.before)
             await self._goes_on(beside)
             await asyncio.sleep(max(0.0, began + self.scale.least - time.monotonic()))
-        mended = time.monotonic()
+        mended, due = time.monotonic(), len(self._load.acknowledged)
         await self._delivers(broker, 1)
-        self._resumed[broker.name] = time.monotonic() - mended
+        resumed = time.monotonic() - mended
+        await self._delivers(broker, due - self._delivered[broker.name])
+        self._afterwards[broker.name] = (resumed, time.monotonic() - mended)
 
     async def _delivers(self, broker: Broker, more: int) -> None:
         """Waits until so many more are delivered."""
@@ -150,20 +163,17 @@ class Ordeal:
         due = {callback.message_id for callback in self._load.acknowledged.values()}
         await until(lambda: due <= {arrival.id for arrival in beside.arrivals}, "the sink beside goes on", LOOK_EVERY)
 
-    async def _fate(self, broker: Broker) -> Fate:
+    async def _fate(self, broker: Broker, grown: float) -> Fate:
         arrivals = await broker.received()
         repeats = check_arrived(self._load.acknowledged.values(), arrivals, broker.name)
         loses = TROUBLES[broker.trouble].loses_answers and not broker.drops_repeats
         most = broker.at_once * broker.gap.connections if loses else 0
         assert repeats <= most, f"{broker.name}: {repeats} came twice, more than {most}"
-        return Fate(broker.name, self._resumed[broker.name], repeats, len(arrivals) - repeats)
+        return Fate(broker.name, *self._afterwards[broker.name], len(arrivals) - repeats, repeats, grown)
 
-    async def _end(self) -> None:
+    def _grown(self) -> float:
         peaks = [program.peak_memory() for program in self._programs]
-        grown = max(now - then for now, then in zip(peaks, self._memory, strict=True))
-        assert grown < MOST_GROWTH, f"grew by {grown:.0f} MB"
-        for program in self._programs:
-            await program.stop()
+        return max(now - then for now, then in zip(peaks, self._memory, strict=True))
 
 
 def _delivered(conn: Connection) -> Counter[str]:
