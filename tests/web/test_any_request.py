@@ -7,13 +7,17 @@ refuses is refused, what it allows is taken, other methods are 405, and nothing 
 import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.web.logged import Lines
-from tests.web.receivers import FIRST, OPERATOR, Receiver
-from tests.web.seeds import store, verdict
+from receiver.core.routing import Route
+from receiver.offline import OfflineRunflow
+from tests.web.logged import captured
+from tests.web.receivers import API_KEY, FIRST, OPERATOR, SECRETS, Receiver, serving, settings_for
+from tests.web.seeds import stored, verdict
 from tests.web.test_list import STORED
 
 HERE = Path(__file__).parent
@@ -40,19 +44,30 @@ async def run(receiver: Receiver, folder: Path, *options: str) -> str:
     return output.decode()
 
 
-async def test_any_request(on_sqlite: Receiver, lines: Lines, tmp_path: Path) -> None:
+@asynccontextmanager
+async def filled(url: str, folder: Path) -> AsyncIterator[Receiver]:
+    """A receiver with a Runflow, verdicts of which that knows some, and an outbox."""
+    with captured(SECRETS) as lines:
+        async with (
+            OfflineRunflow(secret="whsec_of_the_web_tests", api_key=API_KEY) as runflow,
+            serving(settings_for(url, folder, RUNFLOW_API_URL=runflow.url)) as receiver,
+        ):
+            known = [verdict(number, evaluation_id=runflow.add()) for number in range(100, 110)]
+            wanted = [*STORED, *known, *(verdict(number) for number in range(110, 130))]
+            await receiver.service.database.write(stored, wanted, routes=[Route("archive"), Route("queue")])
+            yield receiver
+        assert [line for line in lines if "exception" in line] == []
+
+
+async def test_any_request(sqlite: str, tmp_path: Path) -> None:
     """A bounded number of requests, the same in each run."""
-    await store(on_sqlite, *STORED, *(verdict(number) for number in range(100, 130)))
-    said = await run(
-        on_sqlite, tmp_path, "--max-examples", "6", "--seed", SEED, "--phases", "examples,coverage,fuzzing"
-    )
-    assert "generated" in said
-    assert [line for line in lines if "exception" in line] == []
+    async with filled(sqlite, tmp_path) as receiver:
+        options = ("--max-examples", "6", "--seed", SEED, "--phases", "examples,coverage,fuzzing")
+        assert "generated" in await run(receiver, tmp_path, *options)
 
 
 @pytest.mark.long
-async def test_any_request_for_long(receiver: Receiver, lines: Lines, tmp_path: Path) -> None:
+async def test_any_request_for_long(database: str, tmp_path: Path) -> None:
     """Many more, others in each run, on both databases."""
-    await store(receiver, *STORED, *(verdict(number) for number in range(100, 130)))
-    await run(receiver, tmp_path, "--max-examples", "200")
-    assert [line for line in lines if "exception" in line] == []
+    async with filled(database, tmp_path) as receiver:
+        await run(receiver, tmp_path, "--max-examples", "200")

@@ -20,7 +20,9 @@ PROMISED = {
     "GET /v1/verdicts",
     "GET /v1/verdicts/{evaluation_id}",
     "GET /v1/verdicts/{evaluation_id}/timeline",
+    "GET /v1/verdicts/stream",
     "GET /v1/verdicts/export",
+    "PATCH /v1/verdicts/{evaluation_id}/feedback",
     "GET /v1/stats",
     "GET /v1/deliveries",
     "POST /v1/deliveries/{delivery_id}/retry",
@@ -28,6 +30,7 @@ PROMISED = {
     "GET /readyz",
     "GET /schemas/verdict.v1.json",
     "GET /openapi.json",
+    "GET /docs",
 }
 METHODS = ("get", "post", "put", "patch", "delete")
 
