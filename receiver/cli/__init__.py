@@ -16,7 +16,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "demo": ("receiver.cli.demo:demo", "Show the whole flow with an offline Runflow."),
     "check": ("receiver.cli.check:check", "Check the settings and reach every part."),
     "send": ("receiver.cli.send:send", "Sign and post a sample callback."),
-    "verdicts": ("receiver.cli.verdicts:verdicts", "Show stored verdicts."),
+    "verdicts": ("receiver.cli.verdicts:verdicts", "Show and export stored verdicts."),
     "deliveries": ("receiver.cli.deliveries:deliveries", "Show, retry and discard what is due to sinks."),
     "routes": ("receiver.cli.routes:routes", "Try rules on stored verdicts."),
     "quarantine": ("receiver.cli.quarantine:quarantine", "See to what was genuine and not understood."),

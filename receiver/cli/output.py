@@ -21,6 +21,11 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else IN_A_PIPE, highlight=False)
 
 
+def progress_console() -> Console:
+    """Standard error, where progress is shown if it is a terminal, so that what is printed stays what it is."""
+    return Console(stderr=True)
+
+
 def print_json(content: Any) -> None:
     """One JSON document, indented."""
     click.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z, default=_plain).decode())

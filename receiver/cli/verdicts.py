@@ -1,6 +1,5 @@
 """`receiver verdicts`: what is stored, as a table or a tree."""
 
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -9,9 +8,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from receiver.cli.common import UTF8, json_option, with_database
+from receiver.cli.export import export
+from receiver.cli.filters import filter_of, filter_options
 from receiver.cli.output import console, print_json, print_table, shown
 from receiver.cli.timeline import print_timeline
-from receiver.core.matching import WORDS
 from receiver.core.timeline import Timeline
 from receiver.core.verdict import NOT_IN_LISTS, Verdict
 from receiver.errors import NotFound
@@ -20,7 +20,7 @@ from receiver.store import reading
 from receiver.store.database import Database
 from receiver.store.timeline import timeline
 from receiver.web.cursors import cursor_for
-from receiver.web.parameters import MOST_ITEMS, after_cursor, read_filter
+from receiver.web.parameters import MOST_ITEMS, after_cursor
 
 COLUMNS = (
     "received_at", "evaluation_id", "status", "overall_passed", "weighted_pass_rate", "task_type", "client_ref", "tree",
@@ -30,14 +30,10 @@ COLUMNS = (
 
 @click.group()
 def verdicts() -> None:
-    """Show stored verdicts."""
+    """Show and export stored verdicts."""
 
 
-def filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """An option for each word of the API's filters; one given twice means any of."""
-    for word in reversed(list(WORDS)):
-        command = click.option(f"--{word.replace('_', '-')}", word, type=UTF8, multiple=True, metavar="VALUE")(command)
-    return command
+verdicts.add_command(export)
 
 
 @verdicts.command("list")
@@ -50,7 +46,7 @@ def list_(limit: int, sort: reading.Sort, cursor: str | None, as_json: bool, **w
     """The newest verdicts that the filters match. `null` stands for no value."""
 
     async def work(database: Database, _settings: Settings) -> None:
-        filter_ = read_filter({word: values for word, values in words.items() if values})
+        filter_ = filter_of(words)
         after = None if cursor is None else after_cursor(cursor, sort, filter_)
         page = await database.read(reading.page, filter_, limit=limit, sort=sort, after=after)
         following = page.end and cursor_for(page.end, sort, filter_)

@@ -16,7 +16,7 @@ HEAVY = (
     "redis", "slack_sdk", "rich", "structlog", "orjson", "cloudevents",
 )  # fmt: skip
 GROUPS = {
-    "verdicts": ["list", "show"],
+    "verdicts": ["export", "list", "show"],
     "deliveries": ["discard", "list", "retry"],
     "routes": ["try"],
     "quarantine": ["discard", "list", "retry", "show"],
