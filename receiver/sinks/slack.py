@@ -25,7 +25,9 @@ def _channel(channel: str) -> str:
 
 def _token(token: SecretStr) -> SecretStr:
     if not _TOKEN.fullmatch(token.get_secret_value()):
-        raise ValueError("must be a bot's token, which begins with xoxb-")
+        raise ValueError(
+            "must be a bot's token, which begins with xoxb-; it is SLACK_BOT_TOKEN where the sink has none"
+        )
     return token
 
 

@@ -5,6 +5,8 @@ who clicked, as a sign beside the button, and Slack does not send the click agai
 """
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -31,6 +33,7 @@ MOST_BYTES = 1024 * 1024
 LONGEST = 2.5
 """Seconds until it is given up that the click can be stored: Slack waits for three."""
 
+_TELL_EVERY = 1.0
 _TIME = "X-Slack-Request-Timestamp"
 _SIGNATURE = "X-Slack-Signature"
 _VALUE = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}:[0-9]{1,9}:[a-z0-9_.-]{1,64}"
@@ -90,6 +93,8 @@ class SlackClicks:
         self.signing_secret = signing_secret
         self._database = database
         self._ring = ring
+        self._turned_away = 0
+        self._told_at = -math.inf
 
     def operations(self) -> Sequence[Operation]:
         """Its part of the route table."""
@@ -132,9 +137,18 @@ class SlackClicks:
             for wanted in (_TIME, _SIGNATURE)
         )
         if not is_signed(secret, times, signatures, body, self._database.now()):
-            log.warning("click.turned_away", reason="its signature or its time is not good")
+            self._tell_of_a_stranger()
             raise Unauthorized(
                 "the signature is missing, old or not made with the secret known here", scheme=_SIGNATURE
+            )
+
+    def _tell_of_a_stranger(self) -> None:
+        """At most once a second: a flood of them must not fill the log."""
+        self._turned_away += 1
+        if time.monotonic() - self._told_at >= _TELL_EVERY:
+            self._told_at = time.monotonic()
+            log.warning(
+                "click.turned_away", reason="its signature or its time is not good", turned_away=self._turned_away
             )
 
     async def _store(self, click: Click) -> None:
