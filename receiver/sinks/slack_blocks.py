@@ -23,6 +23,7 @@ from receiver.core.verdict import Verdict
 from receiver.sinks.slack_text import linked, plain
 from receiver.sinks.summary import Summary, address_of, lines, summarise
 
+_IN_THE_TITLE = ("Verdict", "Score")
 _ADDRESS = 700
 _IMAGE_URL = 3000
 _LINK = 1500
@@ -69,7 +70,8 @@ def links(verdict: Verdict, public_url: str | None, limit: int) -> Iterator[Mark
 
 def _blocks(summary: Summary, image: str | None, ends: Iterable[MarkdownTextObject]) -> Iterable[Block]:
     yield HeaderBlock(text=text_object(summary.title))
-    yield SectionBlock(fields=[text_object(f"{label}\n{value}") for label, value in summary.fields.items()])
+    fields = {label: value for label, value in summary.fields.items() if label not in _IN_THE_TITLE}
+    yield SectionBlock(fields=[text_object(f"{label}\n{value}") for label, value in fields.items()])
     for section in summary.sections:
         yield SectionBlock(text=text_object(section))
     if _can_be_shown(image):
