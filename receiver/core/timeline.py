@@ -94,13 +94,17 @@ class Replayed(_OfDelivery):
 
 
 class Retried(_OfDelivery):
-    """Somebody had a delivery begin anew; the last time that this was done."""
+    """Somebody had a delivery begin anew."""
 
     what: Literal["retried"] = "retried"
+    by: str | None = Field(description="The label of the API's token; null for the command line.")
 
 
 class DeliveryFailed(_OfDelivery):
-    """The sink did not take it. `paused`: the sink's own failure, which used up no attempt. `dead`: it is not tried again."""
+    """The sink did not take it. `dead`: it is not tried again.
+
+    `paused`: the sink's own failure, which used up no attempt; it is tried again when the pause is over.
+    """
 
     what: Literal["delivery_failed"] = "delivery_failed"
     outcome: Literal["again", "paused", "dead"]
@@ -121,6 +125,7 @@ class Discarded(_OfDelivery):
     """Somebody gave up on a delivery."""
 
     what: Literal["discarded"] = "discarded"
+    by: str | None = Field(description="The label of the API's token; null for the command line.")
 
 
 class FetchDue(_Entry):

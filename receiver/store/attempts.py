@@ -1,4 +1,4 @@
-"""Tries that failed, each with a row of its own, for the timeline. What succeeds at once costs nothing: other rows tell it.
+"""Tries that failed, and what people did, each with a row of its own, for the timeline. What succeeds at once costs nothing.
 
 They are written in the transaction that settles the try, and fenced as it is. A fetch, and each delivery, keep their first
 tries and their last: a row's slot follows from the number of its claim, so that each round overwrites the one before.
@@ -9,14 +9,17 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, case, literal, select
 
+from receiver.store.intake import upsert
+from receiver.store.tables import attempts, deliveries
 from receiver.store.types import moment_text
 
 FIRST_KEPT = 10
 LAST_KEPT = 40
 
 Outcome = Literal["again", "paused", "dead", "given_up", "fetched", "older"]
+Deed = Literal["retried", "discarded"]
 """`again`: it is tried again. `paused`: it is the lane's own failure, and used up no attempt. `dead`, `given_up`: it is not
 tried again. Of a fetch that succeeded: `fetched` where another took its place, `older` where there was a newer one already."""
 
@@ -56,6 +59,29 @@ def note_replaced(conn: Connection, keys: Sequence[tuple[UUID, int]]) -> None:
     _run(conn, _TREES, [Noted(key, claim, fetched) for key, claim in keys], lambda claim: -_slot(claim))
 
 
+def note_deed(conn: Connection, deed: Deed, these: ColumnElement[bool], now: datetime, by: str | None) -> None:
+    """Notes what somebody does to these deliveries; of what is done twice between two tries, the last."""
+    claim = deliveries.c.claim
+    turn = case((claim <= FIRST_KEPT, claim), else_=FIRST_KEPT + 1 + claim % LAST_KEPT)
+    values = {
+        "evaluation_id": deliveries.c.evaluation_id,
+        "delivery_id": deliveries.c.id,
+        "slot": turn + _DEEDS[deed],
+        "at": literal(now, attempts.c.at.type),
+        "attempt": deliveries.c.attempts,
+        "outcome": literal(deed),
+        "detail": literal(by, attempts.c.detail.type),
+    }
+    made = upsert(conn)(attempts).from_select([*values], select(*values.values()).where(these))
+    newest = {name: made.excluded[name] for name in ("at", "attempt", "detail")}
+    keys = [column.name for column in attempts.primary_key]
+    conn.execute(made.on_conflict_do_update(index_elements=keys, set_=newest))
+
+
+_DEEDS: Mapping[Deed, int] = {"retried": 1000, "discarded": 2000}
+"""Where their slots begin, beyond those of tries."""
+
+
 def _slot(claim: int) -> int:
     return claim if claim <= FIRST_KEPT else FIRST_KEPT + 1 + claim % LAST_KEPT
 
@@ -65,7 +91,14 @@ def _run(conn: Connection, statements: Mapping[str, str], noted: Sequence[Noted]
         return
     # In one order, so that two processes cannot wait for each other.
     rows = [
-        (each.key, each.claim, slot(each.claim), *each.failure, each.due_at)
+        # What is paused is tried again when the pause is over.
+        (
+            each.key,
+            each.claim,
+            slot(each.claim),
+            *each.failure,
+            None if each.failure.outcome == "paused" else each.due_at,
+        )
         for each in sorted(noted, key=lambda each: each.key)  # all of one kind
     ]
     if conn.dialect.name == "postgresql":

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, TextClause, and_, func, litera
 
 from receiver.core.verdict import Moment
 from receiver.store import lanes
+from receiver.store.attempts import note_deed
 from receiver.store.outbox import State
 from receiver.store.tables import CLAIMABLE, DEAD, deliveries
 
@@ -89,13 +90,13 @@ def paused_sinks(conn: Connection) -> list[PausedSink]:
     ]
 
 
-def retry_one(conn: Connection, delivery_id: int, now: datetime) -> tuple[DeliveryRecord | None, bool]:
+def retry_one(conn: Connection, delivery_id: int, now: datetime, by: str) -> tuple[DeliveryRecord | None, bool]:
     """The delivery as it is then, None if there is none, and whether it was of a state that may be retried.
 
     A sink that is paused tries again at once.
     """
     one = DeliveryFilter(ids=(delivery_id,))
-    is_retried = retry(conn, one, now) > 0
+    is_retried = retry(conn, one, now, by) > 0
     record = next(iter(page(conn, one, limit=1)), None)
     if record is not None and is_retried:
         lanes.probe_now(conn, lanes.sink_lane(record.sink), now)
@@ -117,17 +118,20 @@ def discardable(conn: Connection, filter_: DeliveryFilter, now: datetime) -> lis
     return _counts(conn, _discardable(filter_, now))
 
 
-def retry(conn: Connection, filter_: DeliveryFilter, now: datetime) -> int:
+def retry(conn: Connection, filter_: DeliveryFilter, now: datetime, by: str | None = None) -> int:
     """Makes dead and waiting ones due now, with all their attempts and time before them again. Returns how many.
 
     Those that were discarded on purpose are among them only where their ids, or their state, are asked for.
+    `by` is who wants it, for the timeline.
     """
+    note_deed(conn, "retried", _retryable(filter_, now), now, by)
     fresh = {"state": "pending", "due_at": now, "attempts": 0, "started_at": now, "ended_at": None}
     return conn.execute(update(deliveries).where(_retryable(filter_, now)).values(fresh)).rowcount
 
 
-def discard(conn: Connection, filter_: DeliveryFilter, now: datetime) -> int:
+def discard(conn: Connection, filter_: DeliveryFilter, now: datetime, by: str | None = None) -> int:
     """Gives up on dead and waiting ones. Returns how many."""
+    note_deed(conn, "discarded", _discardable(filter_, now), now, by)
     ended = {"state": "discarded", "due_at": None, "ended_at": now}
     return conn.execute(update(deliveries).where(_discardable(filter_, now)).values(ended)).rowcount
 

@@ -141,40 +141,39 @@ def _released(at: datetime, row: Row[Any]) -> Released:
 
 def _deliveries(sent: Rows, tried: Rows, paused: Paused) -> Iterator[Entry]:
     by_id = {row.id: row for row in sent}
-    died = set()
+    ends = {(row.delivery_id, row.at) for row in tried if row.outcome in ("dead", "discarded")}
     for row in tried:
         if row.delivery_id in by_id:
-            died |= {(row.delivery_id, row.at)} if row.outcome == "dead" else set()
-            yield DeliveryFailed(
-                **_of(by_id[row.delivery_id]),
-                at=row.at,
-                outcome=row.outcome,
-                attempt=row.attempt,
-                reason=row.error,
-                due_at=row.due_at,
-            )
+            yield _noted(row, by_id[row.delivery_id])
     for row in sent:
-        yield from _begun(row)
-        if row.state != "dead":
+        if row.replay_id:
+            yield Replayed(**_of(row), at=row.created_at)
+        if (row.id, row.ended_at) not in ends:
             yield _stands(row, paused)
-        elif (row.id, row.ended_at) not in died:  # before schema 0002
-            failed = {"outcome": "dead", "attempt": row.attempts, "reason": row.last_error, "due_at": None}
-            yield DeliveryFailed.model_validate({**_of(row), "at": row.ended_at, **failed})
 
 
-def _begun(row: Row[Any]) -> Iterator[Entry]:
-    if row.replay_id:
-        yield Replayed(**_of(row), at=row.created_at)
-    if row.started_at > row.created_at:
-        yield Retried(**_of(row), at=row.started_at)
+def _noted(row: Row[Any], delivery: Row[Any]) -> Entry:
+    match row.outcome:
+        case "retried":
+            return Retried(**_of(delivery), at=row.at, by=row.detail)
+        case "discarded":
+            return Discarded(**_of(delivery), at=row.at, by=row.detail)
+    return _failed(delivery, at=row.at, outcome=row.outcome, attempt=row.attempt, reason=row.error, due_at=row.due_at)
+
+
+def _failed(delivery: Row[Any], **how: Any) -> DeliveryFailed:
+    return DeliveryFailed.model_validate(_of(delivery) | how)
 
 
 def _stands(row: Row[Any], paused: Paused) -> Entry:
     match row.state:
         case "delivered":
             return Delivered(**_of(row), at=row.ended_at, attempt=row.attempts, remote_id=row.remote_id)
-        case "discarded":
-            return Discarded(**_of(row), at=row.ended_at)
+        case "discarded":  # these two before schema 0002: it would be noted now
+            return Discarded(**_of(row), at=row.ended_at, by=None)
+        case "dead":
+            how = {"outcome": "dead", "attempt": row.attempts, "reason": row.last_error, "due_at": None}
+            return _failed(row, at=row.ended_at, **how)
         case _:
             state = _state(row.state == "leased", paused.get(lanes.sink_lane(row.sink)))
             return DeliveryDue(**_of(row), at=row.due_at, **state)

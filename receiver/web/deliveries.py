@@ -120,12 +120,13 @@ class Deliveries:
         """`POST /v1/deliveries/{delivery_id}/retry`: due now, with all its attempts before it again."""
         delivery_id = _delivery_id(request)
         refuse_parameters(request)
-        record, is_retried = await self._database.write(outbox_desk.retry_one, delivery_id, self._database.now())
+        by: str = request.state.caller
+        record, is_retried = await self._database.write(outbox_desk.retry_one, delivery_id, self._database.now(), by)
         if record is None:
             raise NotFound(f"there is no delivery {delivery_id} here")
         if not is_retried:
             raise Conflict(f"delivery {delivery_id} {_REFUSED.get(record.state, f'is {record.state}')}")
-        log.info("delivery.retried", delivery=delivery_id, sink=record.sink, by=request.state.caller)
+        log.info("delivery.retried", delivery=delivery_id, sink=record.sink, by=by)
         self._bells.ring(lanes.sink_lane(record.sink))
         return json_answer(record.model_dump(mode="json"))
 

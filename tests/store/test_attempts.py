@@ -64,7 +64,7 @@ async def test_deliveries(database: Database) -> None:
     columns = ("evaluation_id", "delivery_id", "attempt", "outcome", "error", "status", "due_at")
     assert await noted(database, *columns) == [
         (NOW, key(1), claim.id, 1, "again", "error 0", 503, NOW + SECOND),
-        (NOW + SECOND, key(1), claim.id, 2, "paused", "error 1", 503, NOW + 2 * SECOND),
+        (NOW + SECOND, key(1), claim.id, 2, "paused", "error 1", 503, None),
         (NOW + 2 * SECOND, key(1), claim.id, 2, "dead", "error 2", 503, None),
     ]
     assert await database.read(rows, deliveries, "last_error") == [("error 2",)]

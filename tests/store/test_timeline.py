@@ -182,7 +182,7 @@ async def test_deliveries(database: Database) -> None:
     failed = Settled(claim.id, claim.claim, "dead", ended_at=NOW, error="413", failure=Failure(NOW, "dead", "413"))
     await database.write(outbox.settle, [failed])
     assert (await last(database, "delivery_failed"))["outcome"] == "dead"
-    await database.write(outbox_desk.retry, DeliveryFilter(ids=(claim.id,)), NOW + SECOND)
+    await database.write(outbox_desk.retry, DeliveryFilter(ids=(claim.id,)), NOW + SECOND, "me")
     [again] = await taken(database, now=NOW + SECOND)
     at = NOW + 2 * SECOND
     await database.write(outbox.settle, [Settled(again.id, again.claim, "delivered", ended_at=at, remote_id="x")])
@@ -196,7 +196,31 @@ async def test_deliveries(database: Database) -> None:
         ("discarded", 2 * MINUTE),
     ]
     assert [each.model_dump()["replay_id"] for each in entries] == ["", "", "", "r1", "r1"]
+    assert [each.model_dump().get("by", "nothing") for each in entries] == ["nothing", "me", "nothing", "nothing", None]
     assert {each.model_dump()["delivery"] for each in entries[:3]} == {claim.id}
+
+
+async def test_deeds(database: Database) -> None:
+    """Each retry and each discard is told, also where another followed; a first try long after its creation is no retry."""
+    await released(database, 1)
+    at = NOW + HOLD
+    [claim] = await taken(database, now=at)
+    assert "retried" not in await whats(database)
+    died = Settled(claim.id, claim.claim, "dead", ended_at=at, error="x", failure=Failure(at, "dead", "x"))
+    await database.write(outbox.settle, [died])
+    one = DeliveryFilter(ids=(claim.id,))
+    await database.write(outbox_desk.discard, one, at + SECOND)
+    await database.write(outbox_desk.retry, one, at + 2 * SECOND, "me")
+    [claim] = await taken(database, now=at + 2 * SECOND)
+    assert await database.write(outbox_desk.retry, one, at + 3 * SECOND, "you") == 0, "it is being sent"
+    died = died._replace(claim=claim.claim, ended_at=at + 4 * SECOND, failure=Failure(at + 4 * SECOND, "dead", "y"))
+    await database.write(outbox.settle, [died])
+    await database.write(outbox_desk.retry, one, at + 5 * SECOND, "you")
+    entries = [each for each in (await told(database, now=at)).items if each.at >= at]
+    assert [(each.what, (each.at - at).seconds, each.model_dump().get("by")) for each in entries] == [
+        ("delivery_failed", 0, None), ("discarded", 1, None), ("retried", 2, "me"), ("delivery_failed", 4, None),
+        ("retried", 5, "you"), ("delivery_due", 5, None),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("has_delivery", [True, False])
