@@ -31,11 +31,11 @@ class Event(NamedTuple):
 class Parser:
     """The standard's steps, line by line (9.2.6, interpreting an event stream)."""
 
-    def __init__(self) -> None:
-        self.last_event_id = ""
+    def __init__(self, last_event_id: str = "") -> None:
+        self.last_event_id = last_event_id
         self.retry: int | None = None
         self.comments = 0
-        self._id = ""
+        self._id = last_event_id
         self._type = ""
         self._data: list[str] = []
 
@@ -77,7 +77,7 @@ class Source:
     @asynccontextmanager
     async def opened(self, last_event_id: str | None = None) -> AsyncIterator[Self]:
         """A connection; from the last id that was seen, or another. Raises httpx's errors."""
-        self.parser.last_event_id = self.parser.last_event_id if last_event_id is None else last_event_id
+        self.parser = Parser(self.parser.last_event_id if last_event_id is None else last_event_id)
         headers = {"Authorization": f"Bearer {self._token}", "Accept": "text/event-stream"}
         if self.parser.last_event_id:
             headers["Last-Event-ID"] = self.parser.last_event_id
