@@ -58,7 +58,7 @@ async def test_curl(running: Receiver, tmp_path: Path) -> None:
     assert blocks[0].startswith("export RECEIVER=")
     lines = await said(running, tmp_path, "sh", "-eu", "-c", "echo; ".join(blocks[1:]))
     assert lines[0].startswith(f'{{"items":[{{"schema_version":1,"evaluation_id":"{key(MANY * 2 - 1)}"')
-    assert lines[-1] == "304"
+    assert "304" in lines
 
 
 async def test_python(running: Receiver, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, cast, get_args
 
+import orjson
 from pydantic import Field
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -19,7 +20,7 @@ from receiver.store.database import Database
 from receiver.store.hours import HOUR, hour_of
 from receiver.store.stats import Bucket, Question
 from receiver.store.tallying import Dimension
-from receiver.web.answers import json_answer
+from receiver.web.caching import IF_NONE_MATCH, TAG, UNCHANGED, kept_answer
 from receiver.web.operations import Answer, Operation, Parameter
 from receiver.web.parameters import MOST_VALUES
 from receiver.web.shapes import Shape
@@ -102,8 +103,8 @@ class Stats:
                     f" no more than {stats.MOST_CELLS:,} items."
                 ),
                 right="read",
-                parameters=PARAMETERS,
-                answers=(Answer(200, "The figures.", StatsAnswer, _example()),),
+                parameters=(*PARAMETERS, IF_NONE_MATCH),
+                answers=(Answer(200, "The figures.", StatsAnswer, _example(), headers=TAG), UNCHANGED),
             ),
         )  # fmt: skip
 
@@ -113,7 +114,7 @@ class Stats:
         async with self._room:
             pieces = await self._database.read(stats.gather, question)
             content = await asyncio.to_thread(_answer, question, pieces)
-        return json_answer(content)
+        return kept_answer(request, orjson.dumps(content))
 
 
 def _answer(question: Question, pieces: Sequence[stats.Piece]) -> dict[str, Any]:

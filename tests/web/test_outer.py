@@ -174,6 +174,17 @@ async def test_tags(receiver: Receiver) -> None:
     assert (other.status, other.all("etag") != [tag]) == (200, True)
 
 
+async def test_figures_have_a_tag(receiver: Receiver) -> None:
+    """So do the figures about many, until there is one more to count."""
+    await store(receiver, verdict(1))
+    target = "/v1/stats?since=2026-11-25&until=2026-11-26"
+    [tag] = (await receiver.get(target)).all("etag")
+    asked: list[Header] = [TOKEN, ("If-None-Match", tag)]
+    assert (await receiver.ask("GET", target, asked)).status == 304
+    await store(receiver, verdict(2))
+    assert (await receiver.ask("GET", target, asked)).status == 200
+
+
 async def test_what_anybody_may_keep(on_sqlite: Receiver) -> None:
     """The schema and the document change with the program alone, so they may be kept for a while, and have tags."""
     for target in ("/schemas/verdict.v1.json", "/openapi.json"):
