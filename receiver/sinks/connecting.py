@@ -16,6 +16,7 @@ from receiver.sinks.base import SinkError, SinkOptions
 
 BROKEN = "no connection, or a broken one"
 HUNG_UP = "cannot connect: it hung up at once"
+NOT_TOLD = "cannot connect"
 NOT_IN_TIME = "no connection in time"
 
 
@@ -137,7 +138,13 @@ def why_not_connected(error: BaseException) -> str:
             return "cannot connect: refused"
         if isinstance(cause, ConnectionResetError | BrokenPipeError | asyncio.IncompleteReadError):
             return HUNG_UP
-    return "cannot connect"
+    return NOT_TOLD
+
+
+def why_broken(error: BaseException) -> str:
+    """Why there is no connection, told of an error that may as well be of one that has broken."""
+    why = why_not_connected(error)
+    return BROKEN if why in (HUNG_UP, NOT_TOLD) else why
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

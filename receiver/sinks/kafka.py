@@ -29,14 +29,15 @@ _TROUBLES = {
     "THROTTLING_QUOTA_EXCEEDED": "it has had too much",
     "_ALL_BROKERS_DOWN": "no connection to any broker",
     "_TRANSPORT": BROKEN,
-    "_RESOLVE": "its name is not known",
+    "_REFUSED": "cannot connect: refused",
+    "_RESOLVE": "cannot connect: its name is not known",
     "_SSL": "TLS failed: its certificate is not good, or ours is not",
     "_FATAL": "the producer had to end",
     "_PURGE_QUEUE": "no connection to any broker",
     "_PURGE_INFLIGHT": "no connection to any broker",
     "KAFKA_STORAGE_ERROR": "its disk does not take it",
 }
-"""Errors, by librdkafka's name for them, that are not the message's fault."""
+"""Errors, by librdkafka's name for them (or ours), that are not the message's fault."""
 _TOO_LARGE = frozenset({"MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE"})
 _NOT_TAKEN = {"INVALID_RECORD": "the topic does not take it", "INVALID_MSG": "the broker does not take it"}
 

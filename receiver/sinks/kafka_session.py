@@ -54,6 +54,10 @@ LATE = Report(None, "_MSG_TIMED_OUT")
 _WAITED = frozenset({"_MSG_TIMED_OUT", "_PURGE_QUEUE", "_PURGE_INFLIGHT"})
 
 
+_SAID = (("SSL handshake failed", "_SSL"), ("Connection refused", "_REFUSED"))
+"""What only the text of an error tells, and our name for it."""
+
+
 class _Ear:
     """Hears of troubles with brokers, which are told beside the outcomes of messages."""
 
@@ -68,7 +72,7 @@ class _Ear:
             self.is_lost = True
             self.trouble = self.trouble or error.name()
         else:
-            self.trouble = "_SSL" if "SSL handshake failed" in error.str() else error.name()
+            self.trouble = next((name for said, name in _SAID if said in error.str()), error.name())
 
 
 class Session:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from receiver.core.envelope import Message
 from receiver.sinks.base import Again, Done, Down, Outcome, SinkError, SinkOptions
-from receiver.sinks.connecting import parts_of
+from receiver.sinks.connecting import parts_of, why_broken
 
 ADD = """
 local function add(key, id, kind, event)
@@ -221,7 +221,7 @@ class RedisSink:
         if isinstance(error, self._errors.AuthenticationError):
             return Down("it does not know our user or password")
         if isinstance(error, self._errors.ConnectionError | OSError):
-            return Down("no connection, or a broken one")
+            return Down(why_broken(error))
         return Again(f"it answered with an error ({code or type(error).__name__})")
 
     async def _drop_connections(self) -> None:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 from receiver.core.envelope import CONTENT_TYPE, Message
 from receiver.httpclient import MOST_CONNECTIONS
 from receiver.sinks.base import Again, Done, Down, Never, Outcome, SinkError, SinkOptions
-from receiver.sinks.connecting import BROKEN
+from receiver.sinks.connecting import BROKEN, why_broken
 
 MOST_BYTES = 1024 * 1024
 """Of a message, and of all messages of a request, bodies and attributes."""
@@ -259,9 +259,9 @@ class SqsSink:
         if isinstance(error, errors.NoRegionError):
             return Down("there is no region: set `region`")
         if isinstance(error, errors.SSLError):
-            return Down("cannot connect: TLS failed")
+            return Down(why if (why := why_broken(error)) != BROKEN else "cannot connect: TLS failed")
         if isinstance(error, errors.ConnectionError | errors.HTTPClientError | OSError):
-            return Down(BROKEN)
+            return Down(why_broken(error))
         return Again(f"the client failed ({type(error).__name__})")
 
     async def check(self) -> str:

@@ -44,3 +44,11 @@ def failed_verdict(**changes: Any) -> Verdict:
 def message(number: int = 1, *, replay_id: str | None = None, **changes: Any) -> Message:
     """A message about the evaluation of that number."""
     return Message(full_verdict(number, **changes), SOURCE, replay_id)
+
+
+def read_back_as(event: Any, sent: Message) -> None:
+    """What a library of CloudEvents read is what was sent: all attributes, and the verdict as data."""
+    texts = {name: str(value) for name, value in event.get_attributes().items()}
+    assert texts.pop("time") == str(sent.verdict.completed_at)
+    assert texts == {name: text for name, text in sent.attributes.items() if name != "time"}
+    assert event.get_data() == sent.verdict.model_dump(mode="json")

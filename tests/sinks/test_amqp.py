@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from aio_pika import DeliveryMode
+from cloudevents.core.bindings.amqp import AMQPMessage, from_amqp_event
 from pydantic import ValidationError
 
 from receiver.core.envelope import CONTENT_TYPE
@@ -15,7 +16,7 @@ from receiver.sinks.base import Again, Done, Down, Never, SinkError
 from tests.sinks import amqp_side
 from tests.sinks.amqp_side import LARGEST, RabbitServer, channel_at, make_queue, taken
 from tests.sinks.destinations import PASSWORD
-from tests.sinks.messages import message
+from tests.sinks.messages import message, read_back_as
 
 
 class Own(NamedTuple):
@@ -73,6 +74,20 @@ async def test_binary_it_is_the_verdict_with_the_rest_in_headers(own: Own) -> No
     assert found.content_type == attributes.pop("datacontenttype")
     assert found.headers == {f"cloudEvents:{name}": text for name, text in attributes.items()}
     assert found.message_id == sent.key
+
+
+@pytest.mark.parametrize("mode", ["structured", "binary"])
+async def test_the_librarys_own_reader_finds_the_same_event(own: Own, mode: str) -> None:
+    """As any consumer with a library of CloudEvents reads it."""
+    await make_queue(own.url, own.name)
+    sink = own.sink(mode=mode)
+    sent = message(1, replay_id="r1", client_ref="é ﷽ \n")
+    await sink.send([sent])
+    await sink.close()
+
+    [found] = await taken(own.url, own.name)
+    event = from_amqp_event(AMQPMessage({"content-type": found.content_type}, dict(found.headers), found.body))
+    read_back_as(event, sent)
 
 
 async def test_an_exchange_gives_it_to_the_queues_that_are_bound(own: Own) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import pytest
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from pydantic import ValidationError
 
 from receiver.core.envelope import CONTENT_TYPE, Message
@@ -14,7 +15,7 @@ from receiver.sinks.base import Done, Down, Never, SinkError
 from receiver.sinks.nats import Access, NatsOptions
 from tests.sinks import nats_side
 from tests.sinks.destinations import PASSWORD
-from tests.sinks.messages import full_verdict, message
+from tests.sinks.messages import full_verdict, message, read_back_as
 from tests.sinks.nats_side import LARGEST, NatsServer, Stored, jetstream_at, make_stream
 from tests.sinks.servers import LONG, nobody_listens
 
@@ -80,6 +81,20 @@ async def test_binary_it_is_the_verdict_with_the_rest_in_headers(own: Own) -> No
     assert {name: unquote(text) for name, text in headers.items()} == {
         f"ce-{name}": text for name, text in sent.attributes.items()
     }
+
+
+@pytest.mark.parametrize("mode", ["structured", "binary"])
+async def test_the_librarys_own_reader_finds_the_same_event(own: Own, mode: str) -> None:
+    """The binding names and writes headers as that for HTTP does, and the library has a reader for that one."""
+    await make_stream(own.url, own.stream, own.subject)
+    sink = own.sink(mode=mode)
+    sent = message(1, replay_id="r1", client_ref="é ﷽ \n")
+    await sink.send([sent])
+    await sink.close()
+
+    [found] = await own.stored()
+    headers = {name.replace("ce-datacontenttype", "content-type"): text for name, text in found.headers.items()}
+    read_back_as(from_http_event(HTTPMessage(headers, found.body)), sent)
 
 
 async def test_a_repeat_from_another_process_adds_nothing(own: Own) -> None:

@@ -6,13 +6,17 @@ from typing import Any
 import pytest
 
 from receiver.sinks.base import Again, Down, Outcome, Sink
+from receiver.sinks.http import HttpOptions
 from receiver.sinks.kafka import KafkaOptions
+from receiver.sinks.sqs import SqsOptions
 from tests.sinks import amqp_side, nats_side, redis_side
-from tests.sinks.servers import LONG, Connection, TcpServer
+from tests.sinks.destinations import SIGNING_SECRET
+from tests.sinks.servers import LONG, Connection, TcpServer, nobody_listens
 from tests.sinks.troubles import cut, outcome_of, speak_http
 
 BROKEN = Down("no connection, or a broken one")
 NOT_KNOWN = Down("cannot connect: its name is not known")
+REFUSED = Down("cannot connect: refused")
 HUNG_UP = Down("cannot connect: it hung up at once")
 NOT_IN_TIME = Down("no connection in time")
 NO_ANSWER = Again("no answer in time")
@@ -23,6 +27,20 @@ def _kafka(at: str, **changes: Any) -> Sink:
     return KafkaOptions.model_validate(given).open(None)
 
 
+def _http(at: str) -> Sink:
+    return HttpOptions.model_validate({"name": "it", "url": f"http://{at}/", "secret": SIGNING_SECRET}).open(None)
+
+
+def _sqs(at: str) -> Sink:
+    given = {
+        "name": "it",
+        "queue_url": f"http://{at}/1/verdicts",
+        "endpoint_url": f"http://{at}",
+        "region": "eu-west-1",
+    }
+    return SqsOptions.model_validate(given).open(None)
+
+
 SINKS: Mapping[str, Callable[..., Sink]] = {
     "amqp": lambda at, **changes: amqp_side.sink_to(f"amqp://{at}", routing_key="nowhere", **changes),
     "kafka": _kafka,
@@ -30,6 +48,8 @@ SINKS: Mapping[str, Callable[..., Sink]] = {
     "redis": lambda at, **changes: redis_side.sink_to(f"redis://{at}/0", **changes),
 }
 """A sink to this host and port."""
+OTHERS: Mapping[str, Callable[..., Sink]] = {"http": _http, "sqs": _sqs}
+"""Those to which any server that speaks HTTP may be one of theirs."""
 
 
 @pytest.mark.parametrize(
@@ -56,10 +76,14 @@ async def test_another_protocol_is_not_taken_for_ours(kind: str) -> None:
         assert isinstance(await outcome_of(SINKS[kind](f"127.0.0.1:{server.port}", timeout=0.3)), Again | Down)
 
 
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [("amqp", NOT_KNOWN), ("kafka", Down("its name is not known")), ("nats", NOT_KNOWN), ("redis", BROKEN)],
-)
-async def test_a_name_that_is_not_known_is_told(kind: str, expected: Outcome) -> None:
+@pytest.mark.parametrize("kind", [*SINKS, *OTHERS])
+async def test_a_name_that_is_not_known_is_told(aws: None, kind: str) -> None:
     """Not the name itself."""
-    assert await outcome_of(SINKS[kind]("nowhere.invalid:1")) == expected
+    assert await outcome_of({**SINKS, **OTHERS}[kind]("nowhere.invalid:1")) == NOT_KNOWN
+
+
+@pytest.mark.parametrize("kind", [*SINKS, *OTHERS])
+async def test_nobody_there_is_told(aws: None, kind: str) -> None:
+    """A port at which nobody listens, by the messages' outcomes and by the check."""
+    with nobody_listens() as port:
+        assert await outcome_of({**SINKS, **OTHERS}[kind](f"127.0.0.1:{port}")) == REFUSED

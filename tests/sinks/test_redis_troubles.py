@@ -29,7 +29,7 @@ async def test_it_goes_on_by_itself_after_a_restart(own_redis: RedisServer) -> N
     after = await sink.send([message(2), message(1)])
     await sink.close()
 
-    assert away == [Down("no connection, or a broken one")]
+    assert away == [Down("cannot connect: refused")]
     assert [type(outcome) for outcome in after] == [Done, Done]
     assert after[1] == before[0]
     assert await ids(own_redis.url) == [message(1).key, message(2).key]

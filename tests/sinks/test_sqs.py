@@ -310,11 +310,11 @@ async def test_nobody_there_is_down(aws: None) -> None:
     with nobody_listens() as port:
         sink = sink_to(f"http://127.0.0.1:{port}")
         outcomes = await sink.send([message(1), message(2)])
-        with pytest.raises(SinkError, match="no connection"):
+        with pytest.raises(SinkError, match="cannot connect: refused"):
             await sink.check()
         await sink.close()
 
-    assert outcomes == [Down("no connection, or a broken one")] * 2
+    assert outcomes == [Down("cannot connect: refused")] * 2
 
 
 @pytest.mark.parametrize(
