@@ -19,7 +19,8 @@ UNAUTHORIZED = {
     "message": "a token is needed: Authorization: Bearer TOKEN, one of RECEIVER_API_TOKENS",
     "errors": None,
 }
-PROTECTED = ["/v1/verdicts", "/v1/verdicts?limit=0", f"/v1/verdicts/{key(1)}", "/v1/verdicts/none?x"]
+PROTECTED = ["/v1/verdicts", "/v1/verdicts?limit=0", f"/v1/verdicts/{key(1)}", "/v1/verdicts/none?x", "/v1/deliveries",
+             f"/v1/verdicts/{key(1)}/timeline"]  # fmt: skip
 OPEN = {"/healthz": 200, "/readyz": 200, "/openapi.json": 200, "/schemas/verdict.v1.json": 200, "/nothing": 404}
 BAD: dict[str, list[Header]] = {
     "none": [],

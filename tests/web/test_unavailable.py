@@ -15,7 +15,8 @@ from receiver.store.tables import events
 from receiver.web.hook import PATH
 from tests.web.gateway import Gateway
 from tests.web.logged import Lines
-from tests.web.receivers import Receiver, callback, guarded, serving, settings_for, signed, until
+from tests.web.receivers import OPERATOR, Receiver, callback, guarded, serving, settings_for, signed, until
+from tests.web.seeds import key
 from tests.web.wire import LONG, Answer, Wire, request
 
 UNAVAILABLE = {
@@ -90,6 +91,13 @@ async def test_the_database_goes_and_comes_back(postgres: str, tmp_path: Path, l
         _, second = callback()
         assert is_unavailable(await receiver.post(second))
         assert is_unavailable(await receiver.get("/v1/verdicts"))
+        assert is_unavailable(await receiver.get(f"/v1/verdicts/{key(1)}/timeline"))
+        assert is_unavailable(await receiver.get("/v1/deliveries"))
+        operator = ("Authorization", f"Bearer {OPERATOR}")
+        assert is_unavailable(await receiver.ask("POST", "/v1/deliveries/1/retry", [operator]))
+        thumb = [operator, ("Content-Type", "application/json")]
+        target = f"/v1/verdicts/{key(1)}/feedback"
+        assert is_unavailable(await receiver.ask("PATCH", target, thumb, b'{"is_positive":true}'))
         assert await readiness(receiver) == not_ready("database")
         assert (await receiver.get("/healthz")).status == 200
         await gateway.mend()
