@@ -65,7 +65,6 @@ def test_a_message_with_little_in_it_is_whole() -> None:
     assert [block["type"] for block in content["blocks"]] == ["header", "section", "context"]
     assert list(texts(content["blocks"][:2])) == [
         "No verdict",
-        "Verdict\nNo verdict",
         f"Evaluation\n{evaluation_id(1)}",
     ]
     assert content["text"] == f"No verdict\n{evaluation_id(1)}"
