@@ -18,6 +18,7 @@ from bench import (
     several,
     startup,
     storage,
+    tries,
 )
 from bench.measure import How
 from bench.report import Part
@@ -72,5 +73,6 @@ PARTS: Mapping[str, Part] = {
     "lanes": Part("Deliveries and fetches", _lanes, lambda found: as_list(lanes.shown(found))),
     "storage": Part(storage.TITLE, storage.run, lambda found: f"{storage.markdown(found)}\n\n{scale.markdown(found)}"),
     "brokers": Part(brokers.TITLE, brokers.run, brokers.markdown, brokers.claims),
+    "tries": Part(tries.TITLE, tries.run, tries.markdown),
     "startup": Part("Starting", _startup, lambda found: as_list(startup.shown(found))),
 }

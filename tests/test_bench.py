@@ -61,6 +61,7 @@ def test_it_measures_and_writes_its_tables(tmp_path: Path) -> None:
         ("pressure", "| 4 times the connections |"),
         ("several", "| SQLite |"),
         ("storage", "| `verdicts` |"),
+        ("tries", "| SQLite |"),
     ],
 )
 def test_each_part_answers_its_question(tmp_path: Path, part: str, said: str) -> None:
