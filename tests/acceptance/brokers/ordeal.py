@@ -134,13 +134,16 @@ class Ordeal:
 
     async def _endure(self, broker: Broker, beside: Collector) -> None:
         trouble = TROUBLES[broker.trouble]
-        failed = self._failures(broker)
+        failed, enough = self._failures(broker), self._delivered[broker.name] + self.scale.before
+
+        def is_felt() -> bool:
+            fails = self._failures(broker) > failed
+            delivers = self._delivered[broker.name] >= enough
+            return {True: fails, False: delivers, None: fails or delivers}[trouble.fails]
+
         async with broker.befall():
             began = time.monotonic()
-            if trouble.fails:
-                await until(lambda: self._failures(broker) > failed, f"{broker.name} fails", LOOK_EVERY)
-            else:
-                await self._delivers(broker, self.scale.before)
+            await until(is_felt, f"{broker.name} is felt", LOOK_EVERY)
             await self._goes_on(beside)
             await asyncio.sleep(max(0.0, began + self.scale.least - time.monotonic()))
         mended, due = time.monotonic(), len(self._load.acknowledged)

@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 
 class Trouble(NamedTuple):
-    """`fails`: messages fail while it lasts. `loses_answers`: what the broker has may be sent again.
+    """`fails`: messages fail while it lasts; None where some may go through, or the client heals it by itself.
 
-    `shakes_all`: the whole server is affected, and so whoever else uses it. `is_silent`: it is noticed by the sink's timeout,
-    which is short then, and else long, so that a slow machine adds no trouble.
+    `loses_answers`: what the broker has may be sent again. `shakes_all`: the whole server is affected, and so whoever else
+    uses it. `is_silent`: it is noticed by the sink's timeout, which is short then, and else long, so that a slow machine adds
+    no trouble.
     """
 
-    fails: bool = True
+    fails: bool | None = True
     loses_answers: bool = True
     shakes_all: bool = False
     is_silent: bool = False
@@ -45,7 +46,7 @@ TROUBLES: Mapping[str, Trouble] = {
     "away": Trouble(),
     "swallowed": Trouble(is_silent=True),
     "unanswered": Trouble(is_silent=True),
-    "reset": Trouble(),
+    "reset": Trouble(fails=None),
     "slow": Trouble(fails=False, loses_answers=False),
     # what it says
     "full": Trouble(loses_answers=False),
