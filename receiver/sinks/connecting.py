@@ -5,7 +5,7 @@ import socket
 import ssl
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Generic, Protocol, Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -82,6 +82,17 @@ def abort(writer: asyncio.StreamWriter) -> None:
     """Ends a connection at once, whatever is still to be read or written; also one that has ended."""
     with suppress(AttributeError):  # asyncio's, where TLS was ended before
         writer.transport.abort()
+
+
+@contextmanager
+def reset_is_an_error_of_the_connection() -> Iterator[None]:
+    """uvloop raises RuntimeError at a write to a connection that was reset just now; here it is ConnectionResetError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "the handler is closed" not in str(error):
+            raise
+        raise ConnectionResetError from error
 
 
 def parts_of(address: SecretStr) -> SplitResult | None:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from receiver.core.envelope import Message
 from receiver.sinks.base import Again, Done, Down, Outcome, SinkError, SinkOptions
-from receiver.sinks.connecting import parts_of, why_broken
+from receiver.sinks.connecting import parts_of, reset_is_an_error_of_the_connection, why_broken
 
 ADD = """
 local function add(key, id, kind, event)
@@ -158,7 +158,8 @@ class RedisSink:
         """Adds all in one round trip; each has an outcome of its own."""
         try:
             async with asyncio.timeout(self._options.timeout):
-                answers = await (self._add if self._options.repeats == "script" else self._add_idmp)(messages)
+                with reset_is_an_error_of_the_connection():
+                    answers = await (self._add if self._options.repeats == "script" else self._add_idmp)(messages)
         except SinkError as error:
             return [Down(str(error))] * len(messages)
         except (TimeoutError, OSError, self._errors.RedisError) as error:
@@ -233,10 +234,11 @@ class RedisSink:
         stream = self._options.stream
         try:
             async with asyncio.timeout(self._options.timeout):
-                await self._redis.ping()
-                kind = str(await self._redis.type(stream))
-                if self._options.repeats == "idmp":
-                    await self._require_idmp()
+                with reset_is_an_error_of_the_connection():
+                    await self._redis.ping()
+                    kind = str(await self._redis.type(stream))
+                    if self._options.repeats == "idmp":
+                        await self._require_idmp()
         except (TimeoutError, OSError, self._errors.RedisError) as error:
             raise SinkError(self._failed(error).reason) from error
         if kind not in ("stream", "none"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trustme
+import uvloop
 
 from receiver.sinks.base import Again, Done, Down, Outcome, SinkError
 from tests.sinks.destinations import PASSWORD
@@ -62,6 +63,31 @@ async def test_under_load_through_restarts_every_message_arrives_once(own_redis:
     await sink.close()
 
     assert sorted(await ids(own_redis.url)) == sorted(keys(*range(400)))
+
+
+def test_resets_under_load_are_the_connections_own_trouble(own_redis: RedisServer) -> None:
+    """On uvloop, as the service runs, where a write to a connection that was reset just now is an error of another kind."""
+
+    async def reset_again_and_again() -> tuple[set[Outcome], list[str]]:
+        await own_redis.start()
+        async with Gap(own_redis.port) as gap:
+            sink = sink_to(f"redis://127.0.0.1:{gap.port}/0")
+            outcomes: set[Outcome] = set()
+            for round_ in range(50):
+                sending = [asyncio.create_task(sink.send([message(10 * round_ + number)])) for number in range(10)]
+                for _ in range(round_ % 20):
+                    await asyncio.sleep(0)
+                gap.reset()
+                outcomes.update(outcome for each in await asyncio.gather(*sending) for outcome in each)
+            await until_done(sink, *range(500))
+            await sink.close()
+        return {outcome for outcome in outcomes if not isinstance(outcome, Done)}, await ids(own_redis.url)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        troubles, found = runner.run(reset_again_and_again())
+
+    assert troubles == {Down("no connection, or a broken one")}
+    assert sorted(found) == sorted(keys(*range(500)))
 
 
 async def test_a_server_that_hangs_holds_up_no_longer_than_the_timeout(own_redis: RedisServer) -> None:

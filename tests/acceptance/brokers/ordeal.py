@@ -83,6 +83,7 @@ class Ordeal:
             assert books["events"] == len(self._load.acknowledged)
             for program in self._programs:
                 await program.stop()
+                assert program.look("delivery.sink_failed") == [], "a trouble that a sink did not foresee"
             return fates
 
     async def _receivers(self, runflow: OfflineRunflow, beside: Collector) -> Installation:

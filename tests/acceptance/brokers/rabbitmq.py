@@ -36,7 +36,8 @@ class RabbitBroker(ServerBroker):
             await self.server.control("set_policy", self._queue, f"^{self._queue}$", limit, "--apply-to", "queues")
 
     def options(self) -> dict[str, str | float | bool]:
-        return {"url": f"amqp://app:app@127.0.0.1:{self.gap.port}/", "routing_key": self._queue}
+        user = "app" if self.trouble == "revoked" else "guest"  # whom the others need
+        return {"url": f"amqp://{user}:{user}@127.0.0.1:{self.gap.port}/", "routing_key": self._queue}
 
     async def received(self) -> list[Arrival]:
         found: list[Arrival] = []
