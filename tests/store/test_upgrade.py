@@ -6,12 +6,14 @@ import orjson
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, MetaData, insert, inspect, text
 
 from receiver.store import schema
+from receiver.store.audit import audit
 from receiver.store.database import Database
 from receiver.store.migrations.views import VIEWS
-from tests.store.building import NOW, key
+from receiver.store.timeline import timeline
+from tests.store.building import NOW, body, key
 from tests.store.places import opened, scalar
 
 KEPT = {
@@ -94,3 +96,44 @@ async def test_filled(empty_place: str) -> None:
             )
         }
     assert list(counts.values()) == [4, 3, 4, 4, 3]
+
+
+def delivered(conn: Connection) -> None:
+    """An evaluation of the first schema that was delivered to one sink and is dead for another."""
+    found = MetaData()
+    found.reflect(conn)
+    at = stored_time(conn)
+
+    def put(table: str, **values: object) -> None:
+        conn.execute(insert(found.tables[table]), {"evaluation_id": stored_id(conn, 1), **values})
+
+    document = {"evaluation_id": str(key(1)), "event": "evaluation.completed", "received_at": "2026-11-18T14:00:00Z",
+                "tree": "complete", "revision": 1, "overall_passed": False}  # fmt: skip
+    put(
+        "events",
+        event="evaluation.completed",
+        body=body(key(1)),
+        origin="callback",
+        received_at=at,
+        repeats=0,
+        waiting=False,
+    )
+    put("verdicts", event="evaluation.completed", tree="complete", origin="callback", revision=1, received_at=at,
+        due_to='["one","other"]', document=orjson.dumps(document).decode())  # fmt: skip
+    put("trees", fetched_at=at, body=b"{}")
+    put("fetches", leased=False, claim=1, asked=1, attempts=1, started_at=at)
+    for sink, state, error in (("one", "delivered", None), ("other", "dead", "answered 400")):
+        put("deliveries", sink=sink, revision=1, replay_id="", state=state, claim=1, attempts=1, created_at=at, started_at=at,
+            ended_at=at, last_error=error)  # fmt: skip
+
+
+async def test_delivered(empty_place: str) -> None:
+    """What was delivered before an upgrade still adds up, and has a timeline as far as its rows tell one."""
+    async with opened(empty_place) as database:
+        await database.migrate(to_version, "0001")
+        await database.write(delivered)
+        assert (await schema.upgrade(database)).is_current
+        assert (await database.read(audit, ["one", "other"])).adds_up
+        found = await database.read(timeline, key(1), NOW)
+    assert found is not None
+    assert [entry.what for entry in found.items] == ["received", "fetched", "released", "delivery_failed", "delivered"]
