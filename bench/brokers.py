@@ -40,8 +40,8 @@ LEAST = 0.5
 """Of the bare client's rate."""
 MOST_GROWN = 16.0
 """MB, while a broker is down, whatever waits."""
-FEWER = {"sqs": 10, "sqs-fifo": 10}
-"""Where what stands in for the broker is slow: so many times fewer messages."""
+FEWER = {"sqs": 10, "sqs-fifo": 30, "http": 3}
+"""Where the broker, or what stands in for it, is slow: so many times fewer messages."""
 Who = Literal["sink", "bare"]
 
 
