@@ -2,12 +2,14 @@
 
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.pipeline.burst import Burst
 from receiver.pipeline.deliver import SinkLane
 from receiver.sinks.base import Again, Done, Gathering, Outcome
+from receiver.sinks.slack import SlackOptions
 from receiver.store.database import Database
 from tests.pipeline.clock import Clock
 from tests.pipeline.desk import SOURCE, Desk, plan_of, step
@@ -183,3 +185,34 @@ def test_nothing_waits_longer_than_longest_and_sends_are_few(
             assert now < until <= since + rules.longest
     for moment in alone:
         assert sum(moment - rules.within < each <= moment for each in alone) <= after
+
+
+def messages(arrivals: list[float]) -> int:
+    """How many sends come of these, by Slack's defaults: at most one a second, looked at each half second."""
+    gathering = SlackOptions(name="slack", url="https://hooks.slack.com/services/T/B/x").gathering
+    assert gathering is not None
+    burst, waiting, sends, sent_at, seconds = Burst(gathering, 500), list(arrivals), 0, -1.0, 0.0
+    while waiting:
+        come = sum(each <= seconds for each in waiting)
+        now = START + seconds * SECOND
+        if come and seconds - sent_at >= 1 and (count := min(burst.permits(now), come)):
+            burst.claimed(count, now)
+            waiting, sends, sent_at = waiting[count:], sends + 1, seconds
+        seconds += 0.5
+    return sends
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "told_in"),
+    [
+        ([number * 10 / 18 for number in range(18)], 2),
+        ([0.0] * 500, 2),
+        ([number * 0.12 for number in range(500)], 3),
+        ([number * 1.2 for number in range(500)], 6),
+        ([float(number) for number in range(3600)], 15),
+        ([number * 90.0 for number in range(20)], 20),
+    ],
+)
+def test_how_many_messages_the_page_promises(arrivals: list[float], told_in: int) -> None:
+    """docs/sinks.md tells these."""
+    assert messages(arrivals) == told_in
