@@ -19,7 +19,7 @@ from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, Servi
 
 from receiver.core.envelope import CONTENT_TYPE, Message
 from receiver.sinks.base import Again, Done, Down, Never, Outcome, SinkError
-from receiver.sinks.connecting import BROKEN, NOT_IN_TIME, Kept, abort
+from receiver.sinks.connecting import BROKEN, NOT_IN_TIME, Kept, abort, reset_is_an_error_of_the_connection
 from receiver.sinks.nats import NatsOptions
 
 MESSAGE_ID = "Nats-Msg-Id"
@@ -115,7 +115,8 @@ class Link:
         """A new one, connected. Raises `SinkError` with the reason why not."""
         link = cls(options)
         try:
-            await link._connect()
+            with reset_is_an_error_of_the_connection():
+                await link._connect()
         except (OSError, errors.Error, ValueError) as error:
             raise SinkError(link._why(error)) from error
         finally:

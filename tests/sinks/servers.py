@@ -195,7 +195,7 @@ class OwnServer:
 
     async def start(self, *arguments: str) -> None:
         """Starts it, on a free port or on its port of before, and waits until it answers."""
-        async with asyncio.timeout(LONG):
+        async with asyncio.timeout(3 * LONG):
             while not await self._started(self.port or free_port(), arguments):
                 pass
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trustme
+import uvloop
 
 from receiver.sinks.base import Again, Done, Down, Outcome, Sink, SinkError
 from tests.sinks.destinations import PASSWORD
@@ -157,6 +158,28 @@ async def test_what_is_under_way_when_the_connection_breaks_is_not_done(server: 
 
     assert outcomes == {BROKEN}
     assert await ids(server.url) == keys(1)
+
+
+def test_a_reset_in_the_middle_of_the_greeting_is_the_connections_own_trouble() -> None:
+    """At whichever moment, on uvloop, as the service runs: a write to what was reset just now is an error of another kind."""
+
+    async def greeted(moments: int) -> Outcome:
+        async def greet(connection: Connection) -> None:
+            await connection.say('INFO {"server_id":"x","version":"2.9.0","max_payload":1000,"headers":true}\r\n')
+            for _ in range(moments):
+                await asyncio.sleep(0)
+            connection.reset()
+
+        async with TcpServer(greet) as server:
+            sink = sink_to(f"nats://127.0.0.1:{server.port}")
+            [outcome] = await sink.send([message()])
+            await sink.close()
+        return outcome
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        outcomes = {runner.run(greeted(moments)) for moments in range(10) for _ in range(2)}
+
+    assert outcomes == {Down("cannot connect: it hung up at once")}
 
 
 async def test_a_full_stream_pauses_the_sink_and_loses_nothing(server: NatsServer) -> None:

@@ -36,7 +36,8 @@ class SqsBroker(Broker):
 
     def options(self) -> dict[str, str | float | bool]:
         endpoint = f"http://127.0.0.1:{self.gap.port}"
-        return {"queue_url": self._server.url_of(self._name), "region": REGION, "endpoint_url": endpoint}
+        where = {"queue_url": self._server.url_of(self._name), "region": REGION, "endpoint_url": endpoint}
+        return {**where, "concurrency": 2}  # the one server takes little, and all sinks are at it
 
     async def received(self) -> list[Arrival]:
         taken = await asyncio.to_thread(self._queue.taken_out)
