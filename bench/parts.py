@@ -14,6 +14,7 @@ from bench import (
     pipeline,
     pressure,
     rates,
+    reading,
     scale,
     several,
     startup,
@@ -74,5 +75,6 @@ PARTS: Mapping[str, Part] = {
     "storage": Part(storage.TITLE, storage.run, lambda found: f"{storage.markdown(found)}\n\n{scale.markdown(found)}"),
     "brokers": Part(brokers.TITLE, brokers.run, brokers.markdown, brokers.claims),
     "tries": Part(tries.TITLE, tries.run, tries.markdown),
+    "reading": Part(reading.TITLE, reading.run, reading.markdown, reading.claims),
     "startup": Part("Starting", _startup, lambda found: as_list(startup.shown(found))),
 }

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, cast, get_args
 
-import orjson
 from pydantic import Field
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -114,12 +113,12 @@ class Stats:
         async with self._room:
             pieces = await self._database.read(stats.gather, question)
             content = await asyncio.to_thread(_answer, question, pieces)
-        return kept_answer(request, orjson.dumps(content))
+        return kept_answer(request, content)
 
 
-def _answer(question: Question, pieces: Sequence[stats.Piece]) -> dict[str, Any]:
+def _answer(question: Question, pieces: Sequence[stats.Piece]) -> bytes:
     answer = stats.add_up(question, pieces)
-    return StatsAnswer(
+    whole = StatsAnswer(
         since=question.since,
         until=question.until,
         bucket=question.bucket,
@@ -129,7 +128,8 @@ def _answer(question: Question, pieces: Sequence[stats.Piece]) -> dict[str, Any]
             for cell in answer.cells
         ],
         left_out=LeftOut(groups=answer.groups_left_out, verdicts=answer.verdicts_left_out),
-    ).model_dump(mode="json")
+    )
+    return whole.model_dump_json().encode()
 
 
 def read_question(query: QueryParams, now: datetime) -> Question:

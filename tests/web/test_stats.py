@@ -6,7 +6,7 @@ import pytest
 
 from receiver.core.verdict import Judge
 from receiver.web.stats import StatsAnswer
-from tests.web.receivers import Receiver
+from tests.web.receivers import READER, Receiver
 from tests.web.seeds import store, verdict
 from tests.web.wire import Answer
 
@@ -63,6 +63,17 @@ async def test_default_time(receiver: Receiver) -> None:
     assert (found.until - found.since).days == 7
     assert found.since.minute == found.until.second == 0
     assert found.items[0].total >= 1
+
+
+async def test_unchanged(receiver: Receiver) -> None:
+    """Whoever has the figures is told that they are still so, until they are not."""
+    await some(receiver)
+    target = f"/v1/stats?{DAY}&group=model_id"
+    tag = dict((await receiver.get(target)).headers)["etag"]
+    headers = [("Authorization", f"Bearer {READER}"), ("If-None-Match", tag)]
+    assert (await receiver.ask("GET", target, headers)).status == 304
+    await store(receiver, verdict(3))
+    assert (await receiver.ask("GET", target, headers)).status == 200
 
 
 async def test_a_token_is_needed(receiver: Receiver) -> None:
