@@ -131,7 +131,7 @@ async def test_a_stop_during_a_step_leaves_nothing_leased(desk: Desk, database: 
     await desk.arrive(*desk.add())
     database.slow.clear()
     pipeline.start()
-    await until(lambda: database.waiting == 4)
+    await until(lambda: database.waiting == len(pipeline._stations) + 1)  # and the beat
     stopping = asyncio.create_task(stopped(pipeline))
     await until(lambda: all(station._stopping for station in pipeline._stations))
     database.slow.set()
