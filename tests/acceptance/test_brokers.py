@@ -42,7 +42,7 @@ HARD = Scale(connections=4, pause=0.05, before=100, least=5, timeout=3)
 WIDE = replace(HARD, connections=2, before=50)
 """Where there are many sinks."""
 MILD = replace(HARD, connections=1, pause=0.1, before=20, timeout=5)
-"""Where the server stands in for one that takes more."""
+"""Where many sinks share a server, or it stands in for one that takes more."""
 ALL = [(kind, trouble) for kind, troubles in MATRIX.items() for trouble in troubles.split()]
 
 Opened = Callable[[Sequence[str], Scale], Awaitable[list[Broker]]]
@@ -92,8 +92,9 @@ async def test_all_at_once_on_postgresql(
     kind: type[Broker], opened: Opened, install: Install, postgres_address: str, look_into: LookInto, report: Report
 ) -> None:
     """One process takes in, two deliver. Not to SQS: its stand-in has one thread, and answers so many too late."""
-    phases = [await opened(troubles, WIDE) for troubles in _phases(kind)]
-    ordeal = Ordeal(install, postgres_address, look_into(postgres_address), phases, WIDE)
+    scale = MILD if kind is RabbitBroker else WIDE
+    phases = [await opened(troubles, scale) for troubles in _phases(kind)]
+    ordeal = Ordeal(install, postgres_address, look_into(postgres_address), phases, scale)
     for fate in await ordeal.run():
         report(str(fate))
 

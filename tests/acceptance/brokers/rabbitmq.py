@@ -18,7 +18,7 @@ class RabbitBroker(ServerBroker):
     kind = "amqp"
     fixture = "rabbit"
     drops_repeats = False
-    at_once = 8 * 100
+    at_once = 2 * 100
 
     server: RabbitServer
 
@@ -37,7 +37,8 @@ class RabbitBroker(ServerBroker):
 
     def options(self) -> dict[str, str | float | bool]:
         user = "app" if self.trouble == "revoked" else "guest"  # whom the others need
-        return {"url": f"amqp://{user}:{user}@127.0.0.1:{self.gap.port}/", "routing_key": self._queue}
+        where = {"url": f"amqp://{user}:{user}@127.0.0.1:{self.gap.port}/", "routing_key": self._queue}
+        return {**where, "concurrency": 2}  # all sinks are at the one server
 
     async def received(self) -> list[Arrival]:
         found: list[Arrival] = []
