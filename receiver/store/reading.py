@@ -18,7 +18,7 @@ from receiver.store.tables import trees, verdicts
 Sort = Literal["received_at", "completed_at"]
 
 
-FEW: Final = 5_000
+FEW: Final = 2_000
 """So many are sorted in the time in which a page of something so rare among a million is found by walking."""
 
 
