@@ -170,10 +170,15 @@ class Ordeal:
     async def _fate(self, broker: Broker, grown: float) -> Fate:
         arrivals = await broker.received()
         repeats = check_arrived(self._load.acknowledged.values(), arrivals, broker.name)
-        loses = TROUBLES[broker.trouble].loses_answers and not broker.drops_repeats
-        most = broker.at_once * broker.gap.connections if loses else 0
+        loses = TROUBLES[broker.trouble].loses_answers or self._is_shaken(broker)
+        most = broker.at_once * broker.gap.connections if loses and not broker.drops_repeats else 0
         assert repeats <= most, f"{broker.name}: {repeats} came twice, more than {most}"
         return Fate(broker.name, *self._afterwards[broker.name], len(arrivals) - repeats, repeats, grown)
+
+    def _is_shaken(self, broker: Broker) -> bool:
+        """Whether another one's trouble is its own as well, as they share a server."""
+        all_ = [each for phase in self.phases for each in phase]
+        return broker.fixture is not None and any(TROUBLES[each.trouble].shakes_all for each in all_)
 
     def _grown(self) -> float:
         peaks = [program.peak_memory() for program in self._programs]
