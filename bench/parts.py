@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from bench import (
     brokers,
+    export,
     growth,
     lanes,
     latency,
@@ -76,5 +77,6 @@ PARTS: Mapping[str, Part] = {
     "brokers": Part(brokers.TITLE, brokers.run, brokers.markdown, brokers.claims),
     "tries": Part(tries.TITLE, tries.run, tries.markdown),
     "reading": Part(reading.TITLE, reading.run, reading.markdown, reading.claims),
+    "export": Part(export.TITLE, export.run, export.markdown, export.claims),
     "startup": Part("Starting", _startup, lambda found: as_list(startup.shown(found))),
 }

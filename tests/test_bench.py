@@ -62,6 +62,7 @@ def test_it_measures_and_writes_its_tables(tmp_path: Path) -> None:
         ("several", "| SQLite |"),
         ("storage", "| `verdicts` |"),
         ("tries", "| SQLite |"),
+        ("export", "| SQLite | 1,000 | GET, ndjson |"),
     ],
 )
 def test_each_part_answers_its_question(tmp_path: Path, part: str, said: str) -> None:
