@@ -5,7 +5,7 @@ import sys
 import click
 
 from receiver.cli.common import NO_SUCCESS, json_option, with_database
-from receiver.cli.output import print_json, print_table, shown
+from receiver.cli.output import print_json, print_table, progress_console, shown
 from receiver.settings import Settings
 from receiver.store.audit import Books
 from receiver.store.audit import audit as audit_store
@@ -19,7 +19,8 @@ def audit(as_json: bool) -> None:
     """Check that every event is accounted for. Lists every exception; exit status 1 if it does not add up."""
 
     async def work(database: Database, settings: Settings) -> Books:
-        return await database.read(audit_store, [sink.name for sink in settings.sinks])
+        with progress_console().status("going through all that is stored …"):  # shown on a terminal alone
+            return await database.read(audit_store, [sink.name for sink in settings.sinks])
 
     books = with_database(work)
     if as_json:

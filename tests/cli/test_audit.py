@@ -1,7 +1,12 @@
 """`receiver audit`: the books, in words and as JSON, and the exit status that says whether they add up."""
 
+import io
+
+import pytest
+from rich.console import Console
 from sqlalchemy import Connection, Delete, Update, delete, update
 
+from receiver.cli import audit as audit_command
 from receiver.core.routing import Route
 from receiver.store import lanes
 from receiver.store.intake import EventArrival, OtherArrival, accept
@@ -106,3 +111,12 @@ def test_as_json(here: Installation) -> None:
     here.write(execute, delete(deliveries))
     lost = here.run("audit", "--json")
     assert (lost.status, lost.json["adds_up"], len(lost.json["exceptions"])) == (1, False, 2)
+
+
+def test_on_a_terminal(here: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long says so there, and not among what it prints."""
+    shown = io.StringIO()
+    monkeypatch.setattr(audit_command, "progress_console", lambda: Console(file=shown, force_terminal=True, width=80))
+    said = here.run("audit", "--json")
+    assert said.json["adds_up"] is True
+    assert "going through all that is stored" in shown.getvalue()
