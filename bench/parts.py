@@ -20,6 +20,7 @@ from bench import (
     several,
     startup,
     storage,
+    streaming,
     tries,
 )
 from bench.measure import How
@@ -78,5 +79,6 @@ PARTS: Mapping[str, Part] = {
     "tries": Part(tries.TITLE, tries.run, tries.markdown),
     "reading": Part(reading.TITLE, reading.run, reading.markdown, reading.claims),
     "export": Part(export.TITLE, export.run, export.markdown, export.claims),
+    "stream": Part(streaming.TITLE, streaming.run, streaming.markdown, streaming.claims),
     "startup": Part("Starting", _startup, lambda found: as_list(startup.shown(found))),
 }
