@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections import defaultdict
+from typing import cast
 
 import uvloop
 from pydantic import BaseModel
@@ -46,10 +47,10 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asks for the stream."""
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(self._request)
+        stream = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
+        stream.write(self._request)
         if self._is_idle:
-            transport.pause_reading()
+            asyncio.get_running_loop().call_soon(stream.pause_reading)  # reading begins after this
             self._opened.set_result(None)
 
     def data_received(self, data: bytes) -> None:
