@@ -7,8 +7,8 @@ WORKDIR /src
 COPY deploy/requirements.txt deploy/build-requirements.txt deploy/
 RUN python -m venv --without-pip /opt/receiver \
     && python -m venv --without-pip /opt/build \
-    && pip --python /opt/receiver/bin/python install --no-cache-dir --require-hashes -r deploy/requirements.txt \
-    && pip --python /opt/build/bin/python install --no-cache-dir --require-hashes -r deploy/build-requirements.txt
+    && pip --python /opt/receiver/bin/python install --no-cache-dir --no-deps --require-hashes -r deploy/requirements.txt \
+    && pip --python /opt/build/bin/python install --no-cache-dir --no-deps --require-hashes -r deploy/build-requirements.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY receiver receiver
 RUN /opt/build/bin/hatchling build -t wheel -d dist \

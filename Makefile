@@ -55,11 +55,13 @@ clean: ## remove what the other targets made
 	rm -rf $(VENV) dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Set up once, and again when a list or pyproject.toml changes.
+# Set up once, and again when a list or pyproject.toml changes. The list is complete, so nothing is resolved: an older pip
+# would look for the newest release of what is asked for with an extra, and refuse it for want of a hash.
 $(READY): pyproject.toml tests/requirements.txt | python
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --require-hashes --requirement tests/requirements.txt
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes --requirement tests/requirements.txt
 	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/pip check --quiet
 	@touch $@
 
 python:
