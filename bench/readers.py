@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections import defaultdict
+from functools import partial
 from typing import cast
 
 import uvloop
@@ -74,7 +75,7 @@ async def _read(job: Job) -> Arrivals:
     for number in range(job.readers + job.idle):
         opened: asyncio.Future[None] = loop.create_future()
         is_idle = number >= job.readers
-        await loop.create_connection(lambda: Connection(head, at, opened, is_idle=is_idle), job.host, job.port)  # noqa: B023
+        await loop.create_connection(partial(Connection, head, at, opened, is_idle=is_idle), job.host, job.port)
         await opened
     print("ready", flush=True)
     await loop.run_in_executor(None, sys.stdin.read)

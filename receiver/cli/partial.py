@@ -14,6 +14,7 @@ from typing import Final, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from receiver.disk import sync_folder
 from receiver.errors import ReceiverError
 
 
@@ -106,7 +107,7 @@ class Partial(Generic[N]):
         done.replace(self.path)
         _notes_of(self.place).unlink(missing_ok=True)
         self.place.unlink(missing_ok=True)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
         return size
 
     def _sync(self) -> None:
@@ -124,11 +125,3 @@ def _read(path: Path, kind: type[N]) -> N | None:
         return None
     except ValidationError:
         raise CannotGoOn(f"{path} is not what an export noted: remove it, and the file that it is about") from None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

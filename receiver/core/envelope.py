@@ -42,6 +42,10 @@ class Message:
         """All that it says."""
         return Verdict.model_validate_json(self._given) if isinstance(self._given, str) else self._given
 
+    def read(self) -> None:
+        """Reads all that it says, so that `verdict` is there at once."""
+        _ = self.verdict
+
     @cached_property
     def _head(self) -> _Head | Verdict:
         return _Head.model_validate_json(self._given) if isinstance(self._given, str) else self._given

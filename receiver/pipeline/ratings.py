@@ -13,6 +13,7 @@ from receiver.errors import RunflowRefused
 from receiver.pipeline.pace import chance
 from receiver.pipeline.station import Bells
 from receiver.runflow.client import RunflowClient
+from receiver.runflow.refusals import explained, is_passing
 from receiver.sinks.base import Again, Board, Done, Down, Outcome
 from receiver.store import ratings
 from receiver.store.database import Database
@@ -24,7 +25,8 @@ MOST_AT_ONCE = 5
 FIRST_WAIT = timedelta(seconds=2)
 LONGEST_WAIT = timedelta(minutes=15)
 GIVEN_UP_AFTER = timedelta(hours=24)
-_MAY_PASS = frozenset({408, 409, 425, 429})
+_MAY_PASS = (409, 429)
+"""Beside what `is_passing` knows: there is no person here who could say it again."""
 _MOST_ROUNDS = 3
 
 log = structlog.get_logger()
@@ -87,9 +89,9 @@ class RatingLane:
             try:
                 await self._client.give_feedback(due.evaluation_id, newest)
             except RunflowRefused as error:
-                if error.status is None or error.status >= 500 or error.status in _MAY_PASS:
+                if is_passing(error) or error.status in _MAY_PASS:
                     raise
-                raise _Refused(_plain_words(error)) from None
+                raise _Refused(f"{explained(error, 'evaluation')}.") from None
             told, newest = newest, await self._newest(due)
 
     async def _newest(self, due: DueRating) -> Feedback:
@@ -134,16 +136,13 @@ class RatingLane:
             )
 
     async def _again(self, due: DueRating, reason: str, after: float | None) -> None:
-        wait = max(self._wait(due), timedelta(seconds=min(after or 0, LONGEST_WAIT.total_seconds())))
-        due_at = self._database.now() + wait
+        wait = backoff(due.attempts, first=FIRST_WAIT, longest=LONGEST_WAIT, spread=chance())
+        asked = timedelta(seconds=min(after or 0, LONGEST_WAIT.total_seconds()))
+        due_at = self._database.now() + max(wait, asked)
         await self._database.write(ratings.settle, due, "due", due_at=due_at, error=reason)
         log.warning(
             "rating.again", evaluation_id=str(due.evaluation_id), sink=due.sink, attempt=due.attempts, reason=reason
         )
-
-    @staticmethod
-    def _wait(due: DueRating) -> timedelta:
-        return backoff(due.attempts, first=FIRST_WAIT, longest=LONGEST_WAIT, spread=chance())
 
     def _is_old(self, due: DueRating) -> bool:
         return self._database.now() - due.started_at >= GIVEN_UP_AFTER
@@ -154,15 +153,3 @@ class RatingLane:
         outcome = Done() if board is None else await board.whisper(due.place, due.person, text)
         if not isinstance(outcome, Done):
             log.warning("rating.not_whispered", sink=due.sink, reason=outcome.reason)
-
-
-def _plain_words(error: RunflowRefused) -> str:
-    match error.status:
-        case 401:
-            return "Runflow does not take this receiver's RUNFLOW_API_KEY."
-        case 403:
-            return "This receiver's RUNFLOW_API_KEY may not rate: it needs the scope evaluations:edit."
-        case 404:
-            return "Runflow does not know this evaluation."
-        case _:
-            return f"Runflow {error}."

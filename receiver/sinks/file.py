@@ -20,6 +20,7 @@ from typing import ClassVar, Literal, Protocol
 from pydantic import Field
 
 from receiver.core.envelope import Message
+from receiver.disk import sync_folder
 from receiver.sinks.base import Again, Done, Down, Outcome, SinkError, SinkOptions
 
 STANDARD_OUTPUT = "-"
@@ -198,7 +199,7 @@ def _append(file: int, content: bytes, folder: Path) -> None:
         _write_all(file, content)
         os.fsync(file)
         if not size:
-            _sync_folder(folder)  # the file may be new, and its name must last as well
+            sync_folder(folder)  # the file may be new, and its name must last as well
     except OSError:
         with suppress(OSError):
             os.ftruncate(file, size)
@@ -209,14 +210,6 @@ def _write_all(file: int, content: bytes) -> None:
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(file, rest) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _Output:

@@ -185,6 +185,7 @@ class RedisSink:
         return await self._call("EVAL", ADD, len(keys), *keys, *arguments)
 
     async def _call(self, *command: Any) -> list[Any]:
+        # redis-py gives this method no types.
         answers: list[Any] = await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
         return answers
 

@@ -29,7 +29,7 @@ def _holds(name: str, wanted: Any, by_index: bool) -> ColumnElement[bool]:
         return _has_issue(wanted)
     column = verdicts.c[field]
     if not by_index and comparison in (Comparison.IS, Comparison.STARTS):
-        return _CONDITIONS[comparison](without_index(column, type_=column.type), wanted)
+        return _CONDITIONS[comparison](WithoutIndex(column, type_=column.type), wanted)
     return _CONDITIONS[comparison](column, wanted)
 
 
@@ -82,7 +82,7 @@ def _starts(column: ColumnElement[Any], prefix: str) -> ColumnElement[bool]:
     above = after_all(prefix)
     if not prefix:
         return column.is_not(None)
-    return not_before(column, prefix) if above is None else and_(not_before(column, prefix), before(column, above))
+    return NotBefore(column, prefix) if above is None else and_(NotBefore(column, prefix), Before(column, above))
 
 
 def after_all(prefix: str) -> str | None:
@@ -95,35 +95,35 @@ def after_all(prefix: str) -> str | None:
     return known[:-1] + chr(0xE000 if following == 0xD800 else following)
 
 
-class without_index(GenericFunction[Any]):  # noqa: N801 (a function of SQL)
+class WithoutIndex(GenericFunction[Any]):
     """A column, in a way that no index of it is used."""
 
     inherit_cache = True
 
 
-@compiles(without_index)
-def _without_index(element: without_index, compiler: SQLCompiler, **how: Any) -> str:
+@compiles(WithoutIndex)
+def _without_index(element: WithoutIndex, compiler: SQLCompiler, **how: Any) -> str:
     [column] = (compiler.process(each, **how) for each in element.clauses)
     return f"+{column}" if compiler.dialect.name == "sqlite" else column
 
 
-class before(GenericFunction[Any]):  # noqa: N801 (a function of SQL)
+class Before(GenericFunction[Any]):
     """Whether a text is before another by its bytes, which is by its code points; never by a language's order."""
 
     type = NullType()  # Boolean is written `= 1` on SQLite, and no index answers that
     inherit_cache = True
 
 
-class not_before(before):  # noqa: N801
+class NotBefore(Before):
     """Whether it is not."""
 
     inherit_cache = True
 
 
-@compiles(before)
-@compiles(not_before)
-def _in_order_of_bytes(element: before, compiler: SQLCompiler, **how: Any) -> str:
-    operator = ">=" if isinstance(element, not_before) else "<"
+@compiles(Before)
+@compiles(NotBefore)
+def _in_order_of_bytes(element: Before, compiler: SQLCompiler, **how: Any) -> str:
+    operator = ">=" if isinstance(element, NotBefore) else "<"
     if compiler.dialect.name == "postgresql":
         operator = f"~{operator}~"
     column, other = (compiler.process(each, **how) for each in element.clauses)

@@ -1,7 +1,8 @@
 """What many verdicts say together: out of the hours that are rolled up, and out of the rows where an hour is not."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 from sqlalchemy import Connection, func, select
@@ -29,7 +30,7 @@ class Question(NamedTuple):
     until: datetime
     bucket: Bucket | None = None
     group: Dimension | None = None
-    wanted: dict[Dimension, tuple[str, ...]] = {}  # noqa: RUF012 (a tuple's default, which nobody changes)
+    wanted: Mapping[Dimension, tuple[str, ...]] = MappingProxyType({})
 
     @property
     def dimensions(self) -> tuple[Dimension, ...]:

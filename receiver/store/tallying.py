@@ -11,6 +11,7 @@ from sqlalchemy.sql.functions import GenericFunction
 
 from receiver.core.tallies import Tallies, count, four_decimals, two_digits
 from receiver.store.tables import deliveries, issues, judges, verdicts
+from receiver.store.types import MILLISECONDS_BETWEEN
 
 Dimension = Literal["task_type", "model_id", "client_ref"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
@@ -21,23 +22,17 @@ _LONGEST_NAME = 255
 _FIELDS = ("overall_passed", "status", "event", "tree", "failure_code", "cost")
 
 
-class milliseconds_between(GenericFunction[int]):  # noqa: N801 (a function of SQL)
+class MillisecondsBetween(GenericFunction[int]):
     """From the first time to the second."""
 
     type = BigInteger()
     inherit_cache = True
 
 
-@compiles(milliseconds_between, "postgresql")
-def _on_postgres(element: Any, compiler: SQLCompiler, **how: Any) -> str:
+@compiles(MillisecondsBetween)
+def _milliseconds_between(element: MillisecondsBetween, compiler: SQLCompiler, **how: Any) -> str:
     earlier, later = (compiler.process(each, **how) for each in element.clauses)
-    return f"CAST(round(extract(epoch FROM {later} - {earlier}) * 1000) AS BIGINT)"
-
-
-@compiles(milliseconds_between, "sqlite")
-def _on_sqlite(element: Any, compiler: SQLCompiler, **how: Any) -> str:
-    earlier, later = (compiler.process(each, **how) for each in element.clauses)
-    return f"CAST(round((julianday({later}) - julianday({earlier})) * 86400000) AS INTEGER)"
+    return MILLISECONDS_BETWEEN[compiler.dialect.name].format(earlier=earlier, later=later)
 
 
 def arrived(since: datetime, until: datetime) -> ColumnElement[bool]:
@@ -75,7 +70,7 @@ def _see_verdicts(tallies: Tallies, values: Sequence[Any], times: int) -> None:
 
 
 def _fetches(by: Sequence[Column[Any]], which: ColumnElement[bool]) -> Select[Any]:
-    lag = milliseconds_between(verdicts.c.received_at, verdicts.c.fetched_at)
+    lag = MillisecondsBetween(verdicts.c.received_at, verdicts.c.fetched_at)
     return select(*by, lag, func.count()).where(which, verdicts.c.fetched_at.is_not(None)).group_by(*by, lag)
 
 
@@ -117,7 +112,7 @@ def _of_issues(columns: Sequence[ColumnElement[Any]], which: ColumnElement[bool]
 
 
 def _deliveries(by: Sequence[Column[Any]], which: ColumnElement[bool]) -> Select[Any]:
-    lag = milliseconds_between(deliveries.c.created_at, deliveries.c.ended_at)
+    lag = MillisecondsBetween(deliveries.c.created_at, deliveries.c.ended_at)
     joined = verdicts.join(deliveries, deliveries.c.evaluation_id == verdicts.c.evaluation_id)
     columns = (*by, deliveries.c.sink, lag)
     delivered = (deliveries.c.state == "delivered", deliveries.c.replay_id == "")

@@ -42,6 +42,13 @@ class Moment(TypeDecorator[datetime]):
         return value if value is None or dialect.name == "postgresql" else datetime.fromisoformat(value)
 
 
+MILLISECONDS_BETWEEN = {
+    "postgresql": "CAST(round(extract(epoch FROM {later} - {earlier}) * 1000) AS bigint)",
+    "sqlite": "CAST(round((julianday({later}) - julianday({earlier})) * 86400000) AS INTEGER)",
+}
+"""Of two moments, as each dialect computes it; views and figures agree by it."""
+
+
 def moment_text(moment: datetime) -> str:
     """A time as SQLite's columns hold it: always six digits and `Z`, so that text sorts as time does."""
     in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)

@@ -20,31 +20,24 @@ PUBLIC: Final = "public, max-age=300"
 """For what changes with a new version of the program alone."""
 
 
-def tag_of(content: bytes) -> str:
+def _tag_of(content: bytes) -> str:
     """The tag of an answer. A weak one: zipped or not, it is the same answer."""
     return f'W/"{hashlib.blake2b(content, digest_size=16).hexdigest()}"'
 
 
-def has_it(request: Request, tag: str) -> bool:
+def _has_it(request: Request, tag: str) -> bool:
     """Whether the client has what this is the tag of (RFC 9110, section 13.1.2)."""
     given = ",".join(request.headers.getlist("if-none-match"))
     return given.strip() == "*" or _opaque(tag) in (_opaque(each) for each in given.split(","))
 
 
-def kept_answer(
-    request: Request, content: bytes, *, media: str = JSON, cache_control: str = PRIVATE, tag: str | None = None
-) -> Response:
-    """200 with the content and its tag, or 304. Whoever knows a tag before there is any content asks `has_it` first."""
-    tag = tag or tag_of(content)
+def kept_answer(request: Request, content: bytes, *, media: str = JSON, cache_control: str = PRIVATE) -> Response:
+    """200 with the content and its tag, or 304 with the headers that 200 would have had."""
+    tag = _tag_of(content)
     headers = {"ETag": tag, "Cache-Control": cache_control}
-    if has_it(request, tag):
-        return not_modified(headers)
+    if _has_it(request, tag):
+        return Response(status_code=304, headers=headers | {"Vary": "Accept-Encoding"})
     return Response(content, headers=headers, media_type=media)
-
-
-def not_modified(headers: dict[str, str]) -> Response:
-    """304 with the headers that 200 would have had."""
-    return Response(status_code=304, headers=headers | {"Vary": "Accept-Encoding"})
 
 
 def _opaque(tag: str) -> str:

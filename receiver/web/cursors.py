@@ -46,7 +46,7 @@ def read_cursor(text: str, sort: Sort, filter_: Filter | None) -> Position:
 
 def delivery_cursor(delivery_id: int, filter_: DeliveryFilter) -> str:
     """The same for a page of deliveries."""
-    packed = _OF_DELIVERIES.pack(b"d", _digest_of(filter_), delivery_id)
+    packed = _OF_DELIVERIES.pack(b"d", _digest(filter_), delivery_id)
     return urlsafe_b64encode(packed + _check(packed)).decode()
 
 
@@ -55,14 +55,9 @@ def read_delivery_cursor(text: str, filter_: DeliveryFilter) -> int:
     kind, filters, delivery_id = _OF_DELIVERIES.unpack(_checked(text, _OF_DELIVERIES))
     if kind != b"d":
         raise ValueError(NOT_OURS)
-    if filters != _digest_of(filter_):
+    if filters != _digest(filter_):
         raise ValueError(OTHER_FILTERS)
     return int(delivery_id)
-
-
-def _digest_of(filter_: DeliveryFilter) -> bytes:
-    words = sorted((name, sorted(map(str, values))) for name, values in filter_)
-    return hashlib.blake2b(repr(words).encode(), digest_size=8, person=b"deliveries").digest()
 
 
 def _checked(text: str, layout: struct.Struct) -> bytes:
@@ -81,7 +76,8 @@ def _check(packed: bytes) -> bytes:
     return hashlib.blake2b(packed, digest_size=_CHECK_BYTES, person=b"cursor").digest()
 
 
-def _digest(filter_: Filter) -> bytes:
+def _digest(filter_: Filter | DeliveryFilter) -> bytes:
     """The same for the same words with the same values, in whatever order they are given."""
-    words = sorted((name, sorted(map(str, values))) for name, values in filter_.given().items())
+    given = filter_.given().items() if isinstance(filter_, Filter) else filter_
+    words = sorted((name, sorted(map(str, values))) for name, values in given)
     return hashlib.blake2b(repr(words).encode("utf-8", "surrogatepass"), digest_size=8, person=b"filters").digest()

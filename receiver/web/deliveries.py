@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
-from uuid import UUID
 
 import structlog
 from pydantic import Field
@@ -21,7 +20,15 @@ from receiver.web.answers import json_answer
 from receiver.web.cursors import delivery_cursor, read_delivery_cursor
 from receiver.web.examples import DELIVERY, PAUSED_SINK
 from receiver.web.operations import Answer, Operation, Parameter
-from receiver.web.parameters import LIMIT, MOST_VALUES, read_limit, refuse_parameters
+from receiver.web.parameters import (
+    LIMIT,
+    MOST_VALUES,
+    read_limit,
+    read_uuid,
+    refuse_parameters,
+    too_many_values,
+    wrong_names,
+)
 from receiver.web.shapes import Shape
 
 LARGEST_ID: Final = 2**63 - 1
@@ -42,7 +49,8 @@ PARAMETERS = (
 DELIVERY_ID = Parameter(
     "delivery_id", "The delivery's id.", {"type": "integer", "minimum": 1, "maximum": LARGEST_ID}, "path", example=1207
 )
-_NAMES = tuple(each.name for each in PARAMETERS)
+_WORDS = ("state", "sink", "evaluation_id")
+_PAGING = ("limit", "cursor")
 _REFUSED = {
     "leased": "is being sent just now; look again when that has ended",
     "delivered": "was delivered; `receiver replay` sends a verdict once more",
@@ -133,11 +141,7 @@ class Deliveries:
 
 def read_delivery_query(query: QueryParams) -> DeliveryQuery:
     """Raises `Invalid`, which names every unknown parameter and every wrong value."""
-    problems = [
-        FieldProblem(name, f"unknown; there are {', '.join(_NAMES)}")
-        for name in dict.fromkeys(query)
-        if name not in _NAMES
-    ]
+    problems = wrong_names(query, _PAGING, _WORDS)
     filter_ = _filter(query, problems)
     limit = read_limit(query.get("limit"), problems)
     before_id = None
@@ -146,22 +150,17 @@ def read_delivery_query(query: QueryParams) -> DeliveryQuery:
             before_id = read_delivery_cursor(cursor, filter_)
         except ValueError as error:
             problems.append(FieldProblem("cursor", str(error)))
-    problems += [
-        FieldProblem(name, "given more than once") for name in ("limit", "cursor") if len(query.getlist(name)) > 1
-    ]
     if problems:
         raise Invalid(problems)
     return DeliveryQuery(filter_, limit, before_id)
 
 
 def _filter(query: QueryParams, problems: list[FieldProblem]) -> DeliveryFilter:
-    values: dict[str, Any] = {name: query.getlist(name) for name in ("state", "sink", "evaluation_id")}
-    problems += [
-        FieldProblem(name, f"may be given {MOST_VALUES} times") for name in values if len(values[name]) > MOST_VALUES
-    ]
+    values: dict[str, Any] = {name: query.getlist(name) for name in _WORDS}
+    problems += too_many_values(values)
     if any(state not in STATES for state in values["state"]):
         problems.append(FieldProblem("state", f"must be one of {', '.join(STATES)}"))
-    ids = [_uuid(text) for text in values["evaluation_id"]]
+    ids = [read_uuid(text) for text in values["evaluation_id"]]
     if None in ids:
         problems.append(FieldProblem("evaluation_id", "must be a UUID"))
     return DeliveryFilter(
@@ -169,13 +168,6 @@ def _filter(query: QueryParams, problems: list[FieldProblem]) -> DeliveryFilter:
         sinks=tuple(map(without_nul, values["sink"])),
         evaluation_ids=tuple(key for key in ids if key is not None),
     )
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
 
 
 def _delivery_id(request: Request) -> int:

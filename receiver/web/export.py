@@ -20,7 +20,7 @@ from receiver.store import export
 from receiver.store.database import Database
 from receiver.store.reading import Position
 from receiver.web.operations import Answer, Operation, Parameter
-from receiver.web.parameters import FILTER_PARAMETERS, read_filter
+from receiver.web.parameters import FILTER_PARAMETERS, read_filter, read_uuid, wrong_names
 
 Format = Literal["ndjson", "csv"]
 
@@ -119,19 +119,14 @@ class Streamed(StreamingResponse):
 
 def read_export_query(query: QueryParams) -> ExportQuery:
     """Raises `Invalid`, which names every unknown parameter and every wrong value."""
-    known = [each.name for each in PARAMETERS]
-    problems = [
-        FieldProblem(name, f"unknown; there are {', '.join(known)}")
-        for name in dict.fromkeys(query)
-        if name not in known
-    ]
-    problems += [
-        FieldProblem(name, "given more than once") for name in ("format", "after") if len(query.getlist(name)) > 1
-    ]
+    problems = wrong_names(query, ["format", "after"], WORDS)
     format_ = query.get("format", "ndjson")
     if format_ not in MEDIA:
         problems.append(FieldProblem("format", f"must be one of {', '.join(MEDIA)}"))
-    after = _uuid(query.get("after"), problems)
+    named = query.get("after")
+    after = None if named is None else read_uuid(named)
+    if named is not None and after is None:
+        problems.append(FieldProblem("after", "must be the id of a verdict, a UUID"))
     filter_ = Filter()
     try:
         filter_ = read_filter({name: query.getlist(name) for name in WORDS if name in query})
@@ -140,14 +135,6 @@ def read_export_query(query: QueryParams) -> ExportQuery:
     if problems:
         raise Invalid(problems)
     return ExportQuery(cast("Format", format_), filter_, after)
-
-
-def _uuid(text: str | None, problems: list[FieldProblem]) -> UUID | None:
-    try:
-        return None if text is None else UUID(text)
-    except ValueError:
-        problems.append(FieldProblem("after", "must be the id of a verdict, a UUID"))
-        return None
 
 
 async def _lines(

@@ -133,10 +133,8 @@ def _guarded(handler: Handler, right: Right | None, access: Access) -> Handler:
         if right is not None:
             request.state.caller = access.require(request, right)
         response = await handler(request)
-        if request.method == "HEAD" and isinstance(response, StreamingResponse):
-            response = Response(
-                status_code=response.status_code, headers=dict(response.headers)
-            )  # nothing begins to flow
+        if request.method == "HEAD" and isinstance(response, StreamingResponse):  # nothing begins to flow
+            response = Response(status_code=response.status_code, headers=dict(response.headers))
             del response.headers["Content-Length"]
         return response
 

@@ -1,8 +1,8 @@
 """From a query string to a filter and a page: closed and typed, with an error that names each wrong parameter."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Final, Literal, NamedTuple, cast, get_args
+from typing import Annotated, Final, Literal, NamedTuple, TypeVar, cast, get_args
 from uuid import UUID
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
@@ -69,16 +69,46 @@ _PAGING = tuple(each.name for each in _PAGING_PARAMETERS)
 
 def evaluation_id_of(request: Request) -> UUID:
     """The evaluation that the path names. Raises `NotFound`."""
-    try:
-        return UUID(request.path_params["evaluation_id"])
-    except ValueError:
-        raise NotFound("an evaluation's id is a UUID") from None
+    key = read_uuid(request.path_params["evaluation_id"])
+    if key is None:
+        raise NotFound("an evaluation's id is a UUID")
+    return key
 
 
 def refuse_parameters(request: Request) -> None:
     """For an operation whose query has none. Raises `Invalid`, which names each."""
     if request.query_params:
         raise Invalid([FieldProblem(name, "unknown; there are none") for name in request.query_params])
+
+
+Word = TypeVar("Word", bound=str)
+
+
+def wrong_names(query: QueryParams, single: Sequence[str], many: Collection[str] = ()) -> list[FieldProblem]:
+    """What is unknown among a query's names, and what is given twice of those (`single`) that may be given once."""
+    known = (*many, *single)
+    unknown = [name for name in dict.fromkeys(query) if name not in known]
+    return [
+        *(FieldProblem(name, f"unknown; there are {', '.join(known)}") for name in unknown),
+        *(FieldProblem(name, "given more than once") for name in single if len(query.getlist(name)) > 1),
+    ]
+
+
+def too_many_values(words: Mapping[Word, Sequence[str]]) -> list[FieldProblem]:
+    """The words that are given more often than may be."""
+    return [
+        FieldProblem(name, f"may be given {MOST_VALUES} times")
+        for name, values in words.items()
+        if len(values) > MOST_VALUES
+    ]
+
+
+def read_uuid(text: str) -> UUID | None:
+    """None for what is none."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 class ListQuery(NamedTuple):
@@ -92,16 +122,11 @@ class ListQuery(NamedTuple):
 
 def read_list_query(query: QueryParams) -> ListQuery:
     """Raises `Invalid`, which names every unknown parameter and every wrong value."""
-    problems = [
-        FieldProblem(name, f"unknown; there are {', '.join((*WORDS, *_PAGING))}")
-        for name in dict.fromkeys(query)
-        if name not in WORDS and name not in _PAGING
-    ]
+    problems = wrong_names(query, _PAGING, WORDS)
     filter_ = _filter({name: query.getlist(name) for name in WORDS if name in query}, problems)
     limit = read_limit(query.get("limit"), problems)
     sort = _sort(query.get("sort"), problems)
     after = _cursor(query.get("cursor"), sort, filter_, problems)
-    problems += [FieldProblem(name, "given more than once") for name in _PAGING if len(query.getlist(name)) > 1]
     if problems or filter_ is None:
         raise Invalid(problems)
     return ListQuery(filter_, limit, sort, after)
@@ -117,13 +142,9 @@ class StreamQuery(NamedTuple):
 
 def read_stream_query(query: QueryParams, last_event_id: str | None) -> StreamQuery:
     """Raises `Invalid`, which names every unknown parameter and every wrong value."""
-    problems = [
-        FieldProblem(name, f"unknown; there are {', '.join((*WORDS, SINCE.name))}")
-        for name in dict.fromkeys(query)
-        if name not in WORDS and name != SINCE.name
-    ]
+    problems = wrong_names(query, [SINCE.name], WORDS)
     filter_ = _filter({name: query.getlist(name) for name in WORDS if name in query}, problems)
-    since = _since(query.getlist(SINCE.name), problems)
+    since = _since(query.get(SINCE.name), problems)
     after = _position(last_event_id or None, problems)
     if problems or filter_ is None:
         raise Invalid(problems)
@@ -149,9 +170,8 @@ def after_cursor(text: str, sort: Sort, filter_: Filter) -> Position:
 
 
 def _filter(words: Mapping[str, Sequence[str]], problems: list[FieldProblem]) -> Filter | None:
-    many = [name for name, values in words.items() if len(values) > MOST_VALUES]
-    if many:
-        problems += [FieldProblem(name, f"may be given {MOST_VALUES} times") for name in many]
+    if many := too_many_values(words):
+        problems += many
         return None
     try:
         return Filter.model_validate({name: list(values) for name, values in words.items()})
@@ -163,15 +183,13 @@ def _filter(words: Mapping[str, Sequence[str]], problems: list[FieldProblem]) ->
 _TIME: TypeAdapter[datetime] = TypeAdapter(Annotated[datetime, AfterValidator(in_utc)])
 
 
-def _since(texts: Sequence[str], problems: list[FieldProblem]) -> datetime | Literal["beginning"] | None:
-    if len(texts) > 1:
-        problems.append(FieldProblem(SINCE.name, "given more than once"))
-    if not texts:
+def _since(text: str | None, problems: list[FieldProblem]) -> datetime | Literal["beginning"] | None:
+    if text is None:
         return None
-    if texts[0] == BEGINNING:
+    if text == BEGINNING:
         return BEGINNING
     try:
-        return _TIME.validate_python(texts[0])
+        return _TIME.validate_python(text)
     except ValidationError as error:
         problems.append(FieldProblem(SINCE.name, f"{plain(error.errors()[0])}; or {BEGINNING}"))
         return None

@@ -21,7 +21,7 @@ from receiver.store.stats import Bucket, Question
 from receiver.store.tallying import Dimension
 from receiver.web.caching import IF_NONE_MATCH, TAG, UNCHANGED, kept_answer
 from receiver.web.operations import Answer, Operation, Parameter
-from receiver.web.parameters import MOST_VALUES
+from receiver.web.parameters import MOST_VALUES, too_many_values, wrong_names
 from receiver.web.shapes import Shape
 
 DEFAULT_DAYS: Final = 7
@@ -53,7 +53,7 @@ PARAMETERS = (
         for name in FILTERS
     ),
 )  # fmt: skip
-_NAMES = tuple(each.name for each in PARAMETERS)
+_SINGLE = tuple(each.name for each in PARAMETERS if each.name not in FILTERS)
 
 
 class StatsItem(Statistics):
@@ -134,24 +134,13 @@ def _answer(question: Question, pieces: Sequence[stats.Piece]) -> bytes:
 
 def read_question(query: QueryParams, now: datetime) -> Question:
     """Raises `Invalid`, which names every unknown parameter and every wrong value."""
-    problems = [
-        FieldProblem(name, f"unknown; there are {', '.join(_NAMES)}")
-        for name in dict.fromkeys(query)
-        if name not in _NAMES
-    ]
-    problems += [
-        FieldProblem(name, "given more than once")
-        for name in _NAMES
-        if name not in FILTERS and len(query.getlist(name)) > 1
-    ]
+    problems = wrong_names(query, _SINGLE, FILTERS)
     until = _time(query, "until", problems) or hour_of(now) + HOUR
     since = _time(query, "since", problems) or max(until - timedelta(days=DEFAULT_DAYS), EARLIEST)
     bucket = cast("Bucket | None", _one_of(query, "bucket", get_args(Bucket), problems))
     group = cast("Dimension | None", _one_of(query, "group", get_args(Dimension), problems))
     wanted = {name: tuple(query.getlist(name)) for name in FILTERS if name in query}
-    problems += [
-        FieldProblem(name, f"may be given {MOST_VALUES} times") for name in wanted if len(wanted[name]) > MOST_VALUES
-    ]
+    problems += too_many_values(wanted)
     if problems:
         raise Invalid(problems)
     if since >= until:

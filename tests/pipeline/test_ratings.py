@@ -170,8 +170,12 @@ async def test_runflow_stays_away(room: Room) -> None:
     ("key", "told"),
     [
         (None, "This receiver has no RUNFLOW_API_KEY, so it cannot tell Runflow."),
-        ("rf_live_wrong", "Runflow does not take this receiver's RUNFLOW_API_KEY."),
-        ("may-read", "This receiver's RUNFLOW_API_KEY may not rate: it needs the scope evaluations:edit."),
+        ("rf_live_wrong", "Runflow answered 401 UNAUTHORIZED: RUNFLOW_API_KEY is not taken."),
+        (
+            "may-read",
+            "Runflow answered 403 PERMISSION_DENIED: RUNFLOW_API_KEY needs the scope evaluations:edit, which a key does not"
+            " get by itself.",
+        ),
     ],
 )
 async def test_a_rating_that_cannot_be_taken_is_told_in_plain_words(
@@ -195,7 +199,8 @@ async def test_an_evaluation_that_nobody_knows(room: Room, client: RunflowClient
     """Erased here and unknown there: told, and no harm done."""
     await room.click("U1", True, evaluation_id=UUID(int=5))
     await room.lane(client).step()
-    assert room.whispers == [("U1", "Your rating was not taken. Runflow does not know this evaluation.")]
+    told = "Runflow answered 404 NOT_FOUND: there is no such evaluation, or it is another organisation's."
+    assert room.whispers == [("U1", f"Your rating was not taken. {told}")]
 
 
 async def test_slack_is_busy(room: Room, client: RunflowClient) -> None:

@@ -89,7 +89,7 @@ def problems(answer: Answer) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("query", "field", "said"),
     [
-        ("colour=red", "colour", "unknown; there are since, until, bucket"),
+        ("colour=red", "colour", "unknown; there are task_type, model_id, since, until, bucket"),
         ("since=yesterday", "since", "must be a time such as"),
         ("since=20261118", "since", "must be before"),
         ("until=0001-01-01T00:00:00%2B14:00", "until", "must be a time|must be from 2000"),

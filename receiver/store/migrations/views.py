@@ -7,6 +7,8 @@ import re
 
 from sqlalchemy import Connection
 
+from receiver.store.types import MILLISECONDS_BETWEEN
+
 _PARTS = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
 
 # [field] is a text field of the document, {field} a list of it, <one..other> the milliseconds from one time to the other.
@@ -59,19 +61,18 @@ def create_views(conn: Connection) -> None:
 def _written_out(columns: str, dialect: str) -> str:
     for short, long in _LONG[dialect].items():
         columns = re.sub(short, long, columns)
-    return columns
+    return re.sub(_BETWEEN, MILLISECONDS_BETWEEN[dialect].format(earlier=r"\1", later=r"\2"), columns)
 
 
+_BETWEEN = r"<(\w+)\.\.(\w+)>"
 _LONG = {
     "postgresql": {
         r"\[(\w+)\]": r"document::json ->> '\1'",
         r"\{(\w+)\}": r"(document::json -> '\1')::text",
-        r"<(\w+)\.\.(\w+)>": r"CAST(round(extract(epoch FROM \2 - \1) * 1000) AS bigint)",
     },
     "sqlite": {
         r"\[(\w+)\]": r"json_extract(document, '$.\1')",
         r"\{(\w+)\}": r"json_extract(document, '$.\1')",
-        r"<(\w+)\.\.(\w+)>": r"CAST(round((julianday(\2) - julianday(\1)) * 86400000) AS INTEGER)",
     },
 }
 
