@@ -173,8 +173,10 @@ async def test_runflow_stays_away(room: Room) -> None:
         ("rf_live_wrong", "Runflow answered 401 UNAUTHORIZED: RUNFLOW_API_KEY is not taken."),
         (
             "may-read",
-            "Runflow answered 403 PERMISSION_DENIED: RUNFLOW_API_KEY needs the scope evaluations:edit, which a key does not"
-            " get by itself.",
+            (
+                "Runflow answered 403 PERMISSION_DENIED: RUNFLOW_API_KEY needs the scope evaluations:edit, which a key does not"
+                " get by itself."
+            ),
         ),
     ],
 )
