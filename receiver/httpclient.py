@@ -5,9 +5,9 @@ The client is httpx. Its connections are those of httpcore2, the maintained succ
 """
 
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import httpcore2 as core
 import httpx as client
@@ -27,23 +27,30 @@ KEPT_SECONDS = 5.0
 """How long an idle connection is kept, as in httpx."""
 
 
-def open_client(*, timeout: float, connections: int = MOST_CONNECTIONS) -> AsyncClient:
-    """A client for one destination: `timeout` seconds for each step, no redirects, nothing from the environment."""
-    wire = transport(min(connections, MOST_CONNECTIONS))
+TlsContext = Callable[[], ssl.SSLContext]
+
+
+def open_client(*, timeout: float, connections: int = MOST_CONNECTIONS, tls: TlsContext | None = None) -> AsyncClient:
+    """A client for one destination: `timeout` seconds for each step, no redirects, nothing from the environment.
+
+    `tls` is asked for each connection; what it raises, the request raises. Without it, as in `tls_context`.
+    """
+    wire = transport(min(connections, MOST_CONNECTIONS), tls)
     return AsyncClient(timeout=timeout, transport=wire, follow_redirects=False, trust_env=False)
 
 
-def transport(connections: int) -> client.AsyncBaseTransport:
+def transport(connections: int, tls: TlsContext | None = None) -> client.AsyncBaseTransport:
     """What puts the requests of a client on the wire, over at most so many connections."""
-    return _Transport(connections)
+    return _Transport(connections, tls)
 
 
 class _Transport(client.AsyncBaseTransport):
     """httpx's own transport, over a pool of httpcore2. Raises nothing but `HTTPError`, whatever the network does."""
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, tls: TlsContext | None) -> None:
         self._pool = core.AsyncConnectionPool(
             ssl_context=tls_context(),
+            network_backend=None if tls is None else _Network(tls),
             max_connections=connections,
             max_keepalive_connections=connections,
             keepalive_expiry=KEPT_SECONDS,
@@ -65,6 +72,34 @@ class _Transport(client.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._pool.aclose()
+
+
+class _Network(core.AnyIOBackend):
+    """What a pool takes its connections from: each speaks TLS by a context of its own."""
+
+    def __init__(self, tls: TlsContext) -> None:
+        self._tls = tls
+
+    async def connect_tcp(self, *where: Any, **how: Any) -> core.AsyncNetworkStream:
+        context = self._tls()
+        return _Opened(await super().connect_tcp(*where, **how), context)
+
+
+class _Opened(core.AsyncNetworkStream):
+    """A connection on which nothing was said: TLS begins here, with this context and not with the pool's."""
+
+    def __init__(self, stream: core.AsyncNetworkStream, context: ssl.SSLContext) -> None:
+        self._stream = stream
+        self._context = context
+
+    async def start_tls(self, *args: Any, **how: Any) -> core.AsyncNetworkStream:
+        return await self._stream.start_tls(*args, **{**how, "ssl_context": self._context})
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
 
 class _Body(client.AsyncByteStream):
@@ -90,6 +125,9 @@ def _translated(request: client.Request) -> Iterator[None]:
     except (core.TimeoutException, core.NetworkError, core.ProtocolError, core.UnsupportedProtocol) as error:
         kind: type[client.RequestError] = getattr(client, type(error).__name__)
         raise kind("", request=request) from error
+    except ssl.SSLError as error:
+        # Under TLS 1.3 it is only after the handshake, and so from a read, that one hears that a certificate is not taken.
+        raise ConnectError("TLS was ended", request=request) from error
     except AttributeError as error:
         # Where the other side hangs up as soon as it is connected to, uvloop has no socket any more, and anyio (4.16) asks it
         # for its address all the same.

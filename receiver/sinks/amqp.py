@@ -6,7 +6,7 @@ those of the CloudEvents binding.
 (github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/amqp-protocol-binding.md)
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -31,6 +31,8 @@ def _amqp_address(address: SecretStr) -> SecretStr:
 class AmqpOptions(TlsOptions):
     """Which exchange and routing key on which server."""
 
+    asks_for_tls: ClassVar[str] = "amqps://"
+
     type: Literal["amqp"] = "amqp"
     url: Annotated[SecretStr, AfterValidator(_amqp_address)] = Field(
         description="`amqp://` or `amqps://` (TLS), `[user:password@]host[:port][/virtual host]`."
@@ -46,11 +48,9 @@ class AmqpOptions(TlsOptions):
     )
 
     @model_validator(mode="after")
-    def _go_together(self) -> Self:
+    def _leads_somewhere(self) -> Self:
         if not self.exchange and not self.routing_key:
             raise ValueError("routing_key must be the name of a queue where no exchange is given")
-        if (self.tls_ca or self.tls_cert) and not self.needs_tls:
-            raise ValueError("tls_ca, tls_cert and tls_key go with amqps:// only")
         return self
 
     @property

@@ -6,7 +6,7 @@ import ssl
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Generic, Protocol, Self, TypeVar
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, SecretStr, model_validator
@@ -17,11 +17,27 @@ from receiver.sinks.base import SinkError, SinkOptions
 BROKEN = "no connection, or a broken one"
 HUNG_UP = "cannot connect: it hung up at once"
 NOT_TOLD = "cannot connect"
+TLS_FAILED = "cannot connect: TLS failed ({})"
 NOT_IN_TIME = "no connection in time"
+
+
+NO_REASON = "no reason given"
+
+_ENDED = (
+    "SSLV3_ALERT_HANDSHAKE_FAILURE",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+    "UNEXPECTED_EOF_WHILE_READING",
+    NO_REASON,
+)
+_WANTING = {HUNG_UP, *map(TLS_FAILED.format, _ENDED)}
+"""What is heard of one who wants a certificate."""
 
 
 class TlsOptions(SinkOptions):
     """How TLS is spoken. The files are read at each connection, so they may be exchanged at any time."""
+
+    asks_for_tls: ClassVar[str]
+    """What of the options says that TLS is spoken, for people."""
 
     tls_ca: str | None = Field(
         default=None,
@@ -31,9 +47,11 @@ class TlsOptions(SinkOptions):
     tls_key: str | None = Field(default=None, description="A PEM file: its key, if that is not in `tls_cert` too.")
 
     @model_validator(mode="after")
-    def _key_of_a_certificate(self) -> Self:
+    def _files_are_used(self) -> Self:
         if self.tls_key is not None and self.tls_cert is None:
             raise ValueError("tls_key is the key of tls_cert, which is not given")
+        if (self.tls_ca or self.tls_cert) and not self.needs_tls:
+            raise ValueError(f"tls_ca, tls_cert and tls_key go with {self.asks_for_tls} only")
         return self
 
     def tls_context(self) -> ssl.SSLContext:
@@ -52,7 +70,7 @@ class TlsOptions(SinkOptions):
     def why_not_connected(self, error: BaseException) -> str:
         """Why there is no connection, for people. Who wants a certificate often says no more than that it hangs up."""
         why = why_not_connected(error)
-        wanting = why == HUNG_UP and self.needs_tls and self.tls_cert is None
+        wanting = why in _WANTING and self.needs_tls and self.tls_cert is None
         return f"{why}; it may want a certificate of ours (tls_cert)" if wanting else why
 
     @property
@@ -142,7 +160,7 @@ def why_not_connected(error: BaseException) -> str:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"cannot connect: its certificate is not good ({cause.verify_message})"
         if isinstance(cause, ssl.SSLError):
-            return f"cannot connect: TLS failed ({cause.reason or 'no reason given'})"
+            return TLS_FAILED.format(cause.reason or NO_REASON)
         if isinstance(cause, socket.gaierror):
             return "cannot connect: its name is not known"
         if isinstance(cause, ConnectionRefusedError):

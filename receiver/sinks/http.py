@@ -13,7 +13,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, SecretStr
 
 from receiver.core.envelope import CONTENT_TYPE, Message
-from receiver.sinks.base import Done, Never, Outcome, SinkOptions
+from receiver.sinks.base import Done, Never, Outcome
+from receiver.sinks.connecting import TlsOptions
 from receiver.sinks.posting import Answer, Poster, judge, web_address
 
 DRAIN_SECONDS = 1.0
@@ -56,8 +57,10 @@ def _headers(headers: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
     return headers
 
 
-class HttpOptions(SinkOptions):
+class HttpOptions(TlsOptions):
     """Where the messages are posted, and how they are signed."""
+
+    asks_for_tls: ClassVar[str] = "https://"
 
     type: Literal["http"] = "http"
     url: Annotated[SecretStr, AfterValidator(web_address)] = Field(
@@ -72,6 +75,11 @@ class HttpOptions(SinkOptions):
     max_bytes: int | None = Field(
         default=None, gt=0, description="A larger message is a dead letter that says its size. No limit if not given."
     )
+
+    @property
+    def needs_tls(self) -> bool:
+        """As the address says."""
+        return self.url.get_secret_value().lower().startswith("https:")
 
     def open(self, _public_url: str | None, /) -> "HttpSink":
         """The sink; messages hold no link to us."""
@@ -92,7 +100,11 @@ class HttpSink:
         self._max_bytes = options.max_bytes
         self._clock = clock
         self._poster = Poster(
-            options.url, timeout=options.timeout, connections=options.concurrency, patience=DRAIN_SECONDS
+            options.url,
+            timeout=options.timeout,
+            connections=options.concurrency,
+            patience=DRAIN_SECONDS,
+            tls=options,
         )
 
     async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:

@@ -52,6 +52,8 @@ def _servers(servers: str) -> str:
 class KafkaOptions(TlsOptions):
     """Which topic of which cluster, and who we are."""
 
+    asks_for_tls: ClassVar[str] = "tls = true"
+
     type: Literal["kafka"] = "kafka"
     bootstrap_servers: Annotated[str, AfterValidator(_servers)] = Field(
         description="`host[:port]` of a broker, several with commas between: the first to be asked for all the others."
@@ -78,8 +80,6 @@ class KafkaOptions(TlsOptions):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        if not self.tls and (self.tls_ca or self.tls_cert):
-            raise ValueError("tls_ca, tls_cert and tls_key go with tls = true only")
         if len({self.sasl_mechanism is None, self.username is None, self.password is None}) > 1:
             raise ValueError("sasl_mechanism, username and password go together")
         return self

@@ -6,7 +6,7 @@ binary mode are those of the CloudEvents binding.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -58,6 +58,8 @@ class Access(NamedTuple):
 class NatsOptions(TlsOptions):
     """Which subject on which servers, and who we are."""
 
+    asks_for_tls: ClassVar[str] = "tls://"
+
     type: Literal["nats"] = "nats"
     url: Annotated[SecretStr, AfterValidator(_nats_addresses)] = Field(
         description="`nats://` or `tls://`, `[user:password@ or token@]host[:port]`; several with commas between."
@@ -76,8 +78,6 @@ class NatsOptions(TlsOptions):
         [first, *_] = split_addresses(self.url)
         if ("@" in first.netloc) + (self.creds is not None) + (self.nkey is not None) > 1:
             raise ValueError("one of user or token in the url, creds and nkey is enough")
-        if (self.tls_ca or self.tls_cert) and not self.needs_tls:
-            raise ValueError("tls_ca, tls_cert and tls_key go with tls:// only")
         return self
 
     @property

@@ -13,12 +13,14 @@ from receiver import __version__
 from receiver.core.retry import retry_after
 from receiver.httpclient import URL, ConnectError, HTTPError, InvalidURL, Response, open_client, tls_context, why
 from receiver.sinks.base import Again, Down, Never, SinkError
-from receiver.sinks.connecting import abort, why_not_connected
+from receiver.sinks.connecting import NOT_IN_TIME, TlsOptions, abort, why_not_connected
 
 LONGEST_WAIT = timedelta(hours=1)
 """What a `Retry-After` is cut to: a wait of days would be a mistake of the other side's."""
 BODY_BYTES = 16 * 1024
 """How much of an answer's body is taken off the connection, so that the next post can use it again."""
+REFUSAL_SECONDS = 1.0
+"""How long a check waits whether the other side ends TLS after all: that it takes our certificate, it does not say."""
 HEADERS = {"user-agent": f"runflow-receiver/{__version__}", "accept": "*/*", "accept-encoding": "identity"}
 
 NO_ANSWER = Again("no answer in time")
@@ -81,7 +83,7 @@ def judge(answer: Answer) -> Again | Never | Down:
 
 class Poster:
     """Posts to one address, and below it. An attempt takes `timeout` seconds at most, of which `patience` to wait for the
-    answer's body, of which it reads `body_bytes`.
+    answer's body, of which it reads `body_bytes`. `tls` is whom it believes and what it shows, if not as for everyone.
     """
 
     def __init__(
@@ -92,12 +94,17 @@ class Poster:
         connections: int,
         patience: float,
         body_bytes: int = BODY_BYTES,
+        tls: TlsOptions | None = None,
     ) -> None:
         self._url = URL(address.get_secret_value())
         self._timeout = timeout
         self._patience = patience
         self._body_bytes = body_bytes
-        self._client = open_client(timeout=timeout, connections=connections)
+        # Where files are given, they are read at each connection; else all share what browsers believe.
+        own = tls if tls is not None and (tls.tls_ca or tls.tls_cert) else None
+        self._client = open_client(timeout=timeout, connections=connections, tls=own.tls_context if own else None)
+        self._tls_context = tls_context if own is None else own.tls_context
+        self._why_not_connected = why_not_connected if tls is None else tls.why_not_connected
 
     @property
     def origin(self) -> str:
@@ -119,8 +126,10 @@ class Poster:
                 response = await self._client.send(request, stream=True)
         except TimeoutError:
             return NO_ANSWER
+        except SinkError as error:
+            return Down(str(error))
         except HTTPError as error:
-            return Down(why_not_connected(error)) if isinstance(error, ConnectError) else Again(why(error))
+            return Down(self._why_not_connected(error)) if isinstance(error, ConnectError) else Again(why(error))
         try:
             after = retry_after(response.headers.get("retry-after"), LONGEST_WAIT)
             body = await self._beginning(response, deadline)
@@ -143,19 +152,32 @@ class Poster:
 
     async def reach(self) -> None:
         """Connects, with TLS where the address says so, and sends nothing. Raises `SinkError` with the reason."""
-        host, port = self._url.raw_host.decode("ascii"), self._url.port or (443 if self._url.scheme == "https" else 80)
+        context = self._tls_context() if self._url.scheme == "https" else None
+        host, port = self._url.raw_host.decode("ascii"), self._url.port or (443 if context else 80)
         try:
             async with asyncio.timeout(self._timeout):
-                _, writer = await asyncio.open_connection(
-                    host, port, ssl=tls_context() if self._url.scheme == "https" else None
-                )
+                reader, writer = await asyncio.open_connection(host, port, ssl=context)
         except TimeoutError as error:
-            raise SinkError("no connection in time") from error
+            raise SinkError(NOT_IN_TIME) from error
         except OSError as error:
-            raise SinkError(why_not_connected(error)) from error
-        abort(writer)
-        with suppress(OSError):
-            await writer.wait_closed()
+            raise SinkError(self._why_not_connected(error)) from error
+        try:
+            if context:
+                await self._not_refused(reader)
+        finally:
+            abort(writer)
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    async def _not_refused(self, reader: asyncio.StreamReader) -> None:
+        """Waits whether TLS is ended as soon as it has begun, as under TLS 1.3 for a certificate that is not taken."""
+        try:
+            async with asyncio.timeout(min(REFUSAL_SECONDS, self._timeout)):
+                await reader.readexactly(1)
+        except TimeoutError:
+            return
+        except (OSError, asyncio.IncompleteReadError) as error:
+            raise SinkError(self._why_not_connected(error)) from error
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -4,9 +4,13 @@ import asyncio
 import json
 import socket
 import ssl
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import trustme
@@ -29,6 +33,7 @@ from tests.sinks.servers import (
     response,
 )
 
+NOT_PEM = "not a certificate in PEM, or not its key, or a key that wants a password"
 PAUSES = {401, 403, 404, 410, 429}
 MAY_PASS = {408, 425}
 INTERIM = 100
@@ -310,6 +315,156 @@ async def test_a_certificate_that_is_vouched_for_is_good(
     assert outcomes == [Done()]
     assert found == f"connected to https://127.0.0.1:{server.port}; nothing was posted"
     assert len(server.requests) == 1
+
+
+class Files(NamedTuple):
+    """PEM files: an authority, a certificate that it issued to us with its key, and a key of someone else's."""
+
+    ca: str
+    client: str
+    other_key: str
+
+
+@pytest.fixture
+def files(authority: trustme.CA, tmp_path: Path) -> Files:
+    files = Files(*(str(tmp_path / f"{name}.pem") for name in Files._fields))
+    authority.cert_pem.write_to_path(files.ca)
+    authority.issue_cert("us.example.org").private_key_and_cert_chain_pem.write_to_path(files.client)
+    authority.issue_cert("other.example.org").private_key_pem.write_to_path(files.other_key)
+    return files
+
+
+class Strict(ThreadingHTTPServer):
+    """Lets in nobody without a certificate of its authority, and says so in TLS, as asyncio's servers do not."""
+
+    daemon_threads = False
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(("127.0.0.1", 0), Taking)
+        self.context = context
+        self.url = f"https://127.0.0.1:{self.server_port}"
+        self.taken = 0
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """The handshake here is in the thread of the connection."""
+        request.settimeout(LONG)
+        with suppress(OSError), self.context.wrap_socket(request, server_side=True) as secure:
+            super().finish_request(secure, client_address)
+
+
+class Taking(BaseHTTPRequestHandler):
+    """Takes every message, each on a connection of its own."""
+
+    server: Strict
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.server.taken += 1
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def strict(tls: ssl.SSLContext, authority: trustme.CA) -> Iterator[Strict]:
+    authority.configure_trust(tls)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    with Strict(tls) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+class Tried(NamedTuple):
+    """What a message came to, and what the check said."""
+
+    outcome: Outcome
+    check: str
+
+
+async def tried_at(url: str, **changes: Any) -> Tried:
+    """One message and one check."""
+    sink = HttpSink(options(url, **changes))
+    try:
+        [outcome] = await sink.send([message()])
+        return Tried(outcome, await sink.check())
+    except SinkError as error:
+        return Tried(outcome, str(error))
+    finally:
+        await sink.close()
+
+
+async def test_certificates_are_verified_on_both_sides(strict: Strict, files: Files) -> None:
+    """With the authority's file and a certificate of ours a message arrives."""
+    outcome, check = await tried_at(strict.url, tls_ca=files.ca, tls_cert=files.client)
+    assert (outcome, check) == (Done(), f"connected to {strict.url}; nothing was posted")
+    assert strict.taken == 1
+
+
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_certificate_that_is_wanted_and_not_shown(strict: Strict, files: Files, newest: ssl.TLSVersion) -> None:
+    """Down, and the check fails, with a hint at what is wanting; under TLS 1.3 it is heard only after the handshake."""
+    strict.context.maximum_version = newest
+    outcome, check = await tried_at(strict.url, tls_ca=files.ca)
+    assert strict.taken == 0
+    assert isinstance(outcome, Down)
+    for reason in (outcome.reason, check):
+        assert reason.startswith("cannot connect: ")
+        assert reason.endswith("; it may want a certificate of ours (tls_cert)")
+
+
+async def test_a_certificate_that_is_not_taken(strict: Strict, files: Files) -> None:
+    """Who shows one of another authority's is told so."""
+    trustme.CA().issue_cert("us.example.org").private_key_and_cert_chain_pem.write_to_path(files.client)
+    outcome, check = await tried_at(strict.url, tls_ca=files.ca, tls_cert=files.client)
+    assert strict.taken == 0
+    assert outcome == Down(check)
+    assert check == "cannot connect: TLS failed (TLSV1_ALERT_UNKNOWN_CA)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, "cannot connect: its certificate is not good (self-signed certificate in certificate chain)"),
+        ({"tls_ca": "nowhere.pem"}, "tls_ca: cannot be read (No such file or directory)"),
+        ({"tls_cert": "nowhere.pem"}, "tls_cert, tls_key: cannot be read (No such file or directory)"),
+        ({"tls_key": "other_key"}, f"tls_cert, tls_key: {NOT_PEM}"),
+        ({"tls_cert": "ca"}, f"tls_cert, tls_key: {NOT_PEM}"),
+        ({"tls_ca": "other_key"}, f"tls_ca: {NOT_PEM}"),
+    ],
+)
+async def test_files_that_are_not_as_they_should_be(
+    strict: Strict, files: Files, changes: dict[str, str], reason: str
+) -> None:
+    """The authority is not known, a file is missing, a key is another's, a file holds something else: both say which."""
+    named = {option: getattr(files, what, what) for option, what in changes.items()}
+    trusted = {"tls_ca": files.ca, "tls_cert": files.client} if changes else {}
+    outcome, check = await tried_at(strict.url, **{**trusted, **named})
+    assert strict.taken == 0
+    assert (outcome, check) == (Down(reason), reason)
+
+
+async def test_files_are_read_at_each_connection(strict: Strict, files: Files) -> None:
+    """A file that is mended or exchanged is used as soon as there is a new connection, by the same sink."""
+    outcomes: list[Outcome] = []
+    sink = HttpSink(options(strict.url, tls_ca=files.ca, tls_cert=files.client))
+    for exchange in (False, True, True):
+        if exchange:
+            exchange_names(files.client, files.other_key)
+        outcomes += await sink.send([message()])
+    await sink.close()
+    assert [type(outcome) for outcome in outcomes] == [Done, Down, Done]
+
+
+def exchange_names(one: str, other: str) -> None:
+    """Each has then what the other had."""
+    contents = [Path(each).read_bytes() for each in (other, one)]
+    for path, content in zip((one, other), contents, strict=True):
+        Path(path).write_bytes(content)
 
 
 async def test_https_where_only_http_is_spoken_is_down() -> None:

@@ -53,6 +53,19 @@ def test_a_wrong_option_is_refused_by_name_and_not_shown(option: str, value: obj
     assert PASSWORD not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"url": "http://example.org/", "tls_ca": "ca.pem"}, "tls_ca, tls_cert and tls_key go with https:// only"),
+        ({"url": "HTTPS://example.org/", "tls_key": "key.pem"}, "tls_key is the key of tls_cert, which is not given"),
+    ],
+)
+def test_files_of_tls_that_nobody_would_read_are_refused(changes: dict[str, str], reason: str) -> None:
+    """The error says what they go with."""
+    with pytest.raises(ValidationError, match=reason):
+        HttpOptions.model_validate({"name": "it", "secret": SIGNING_SECRET, **changes})
+
+
 @pytest.mark.parametrize("length", [32, 34, 35, 86])
 @pytest.mark.parametrize("padding", ["", "=", "=="])
 def test_a_secret_may_come_with_or_without_padding(length: int, padding: str) -> None:
