@@ -348,8 +348,17 @@ class Strict(ThreadingHTTPServer):
     def finish_request(self, request: Any, client_address: Any) -> None:
         """The handshake here is in the thread of the connection."""
         request.settimeout(LONG)
-        with suppress(OSError), self.context.wrap_socket(request, server_side=True) as secure:
-            super().finish_request(secure, client_address)
+        secure = self.context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        with suppress(OSError), secure:
+            try:
+                secure.do_handshake()
+            except ssl.SSLError:
+                # Closed with something unread, a connection is reset, and the alert may be lost with it.
+                socket.socket.shutdown(secure, socket.SHUT_WR)
+                while socket.socket.recv(secure, 4096):
+                    pass
+            else:
+                super().finish_request(secure, client_address)
 
 
 class Taking(BaseHTTPRequestHandler):
