@@ -1,7 +1,7 @@
 """Delivering to one sink: claim, send, write back. Each sink has a lane of its own, so none can hold up another."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -32,8 +32,6 @@ MARGIN = 5.0
 """Seconds that a sink may take beyond its own timeout before it is cut off; the lease is longer by twice that."""
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=5)
-MOST_PAUSES = 3
-"""That begin with one message alone, while the sink takes others in between: from then on it is the message's own failure."""
 LONGEST_ASKED_WAIT = timedelta(hours=1)
 """The most that a sink's `Retry-After` is heeded."""
 GATHER_SECONDS = 0.02
@@ -92,7 +90,7 @@ class SinkLane:
         self._log = log.bind(sink=plan.name)
         self._pause = Pause(database, self._lane, "sink", self._patience, self._log)
         self._cut_off: list[Settled] = []
-        self._suspects: Mapping[int, int] = {}
+        self._state = lanes.LaneState(self._lane)
 
     @property
     def name(self) -> str:
@@ -120,7 +118,7 @@ class SinkLane:
         )
         if self._burst is not None:
             self._burst.claimed(len(taken.claimed), self._database.now())
-        self._suspects = taken.suspects or self._suspects
+        self._state = taken.lane
         chunks = _chunks(taken.claimed, self._plan.sink.batch)
         may_be_more = taken.probing or len(taken.claimed) >= allowance.begin
         self._ahead.add([(chunk, taken.probing) for chunk in chunks], may_be_more=may_be_more)
@@ -217,7 +215,7 @@ class SinkLane:
 
         So no one message stops a sink for good.
         """
-        if isinstance(outcome, Down) and self._suspects.get(claimed.id, 0) >= MOST_PAUSES:
+        if isinstance(outcome, Down) and self._state.finds_out(claimed.id):
             return Again(f"this message alone, others are taken: {outcome.reason}", outcome.after)
         return outcome
 

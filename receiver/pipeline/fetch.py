@@ -71,6 +71,7 @@ class FetchLane:
         self._settle = Batcher(self._write_settled, flights=1, most=200)
         self._patience = Patience(LEASE.total_seconds() / 2)
         self._pause = Pause(database, lanes.FETCH, "fetch", self._patience, log)
+        self._state = lanes.LaneState(lanes.FETCH)
         self._embeds: Sequence[str] = WIDE_EMBEDS
         self._cut_off: list[ClaimedFetch] = []
 
@@ -96,6 +97,7 @@ class FetchLane:
             now=self._database.now(),
             idle=not self._tasks.busy,
         )
+        self._state = taken.lane
         announce(self._bells, taken.released)
         may_be_more = taken.probing or len(taken.claimed) >= allowance.begin
         self._ahead.add([(claimed, taken.probing) for claimed in taken.claimed], may_be_more=may_be_more)
@@ -143,8 +145,9 @@ class FetchLane:
     async def _fetch(self, claimed: ClaimedFetch, *, probing: bool) -> None:
         try:
             with self._ahead.slot():
-                answer = await self._ask(claimed)
-            if probing and not _is_lanes_own(answer):
+                told = await self._ask(claimed)
+            answer = self._own_failure(claimed, told)
+            if probing and answer is told and not _is_lanes_own(answer):
                 await self._pause.end()
             await self._handle(claimed, answer)
         except asyncio.CancelledError:
@@ -161,16 +164,28 @@ class FetchLane:
             if isinstance(narrow, TreeRead) and self._embeds != NARROW_EMBEDS:
                 log.warning("fetch.embeds_narrowed", status=answer.status, embeds=NARROW_EMBEDS)
                 self._embeds = NARROW_EMBEDS
-            return narrow
+            answer = narrow
+        if isinstance(answer, EmbedsRefused) and answer.status == 403:
+            return NoTree(Trouble.KEY_REFUSED, answer.detail, status=answer.status)
         return answer
+
+    def _own_failure(self, claimed: ClaimedFetch, told: FetchAnswer) -> FetchAnswer:
+        """The answer, or the evaluation's own failure where the lane was paused for it again and again, and read others.
+
+        So no one evaluation stops all fetches for good.
+        """
+        match told:
+            case NoTree(trouble=Trouble.KEY_REFUSED) if self._state.finds_out(claimed.evaluation_id):
+                detail = f"this evaluation alone, others are read: {told.detail}"
+                return told._replace(trouble=Trouble.REFUSED, detail=detail)
+        return told
 
     async def _handle(self, claimed: ClaimedFetch, answer: FetchAnswer) -> None:
         match answer:
             case TreeRead():
                 await self._finished(claimed, answer)
             case EmbedsRefused(status, detail):
-                refused = NoTree(Trouble.KEY_REFUSED if status == 403 else Trouble.REFUSED, detail, status=status)
-                await (self._wait(claimed, refused) if status == 403 else self._give_up(claimed, refused))
+                await self._give_up(claimed, NoTree(Trouble.REFUSED, detail, status=status))
             case NoTree(trouble=Trouble.KEY_REFUSED | Trouble.RATE_LIMITED):
                 await self._wait(claimed, answer)
             case NoTree():
@@ -189,8 +204,9 @@ class FetchLane:
     async def _wait(self, claimed: ClaimedFetch, answer: NoTree) -> None:
         """The lane's own failure: everyone waits, and this evaluation has used up no attempt."""
         not_begun = self._not_begun()
+        suspects = [claimed.evaluation_id] if answer.trouble is Trouble.KEY_REFUSED else []
         await self._pause.begin(
-            f"{answer.trouble}: {answer.detail}", lambda failures: _pause_of(failures, answer.after)
+            f"{answer.trouble}: {answer.detail}", lambda failures: _pause_of(failures, answer.after), suspects
         )
         self._give_back(not_begun)
         now = self._database.now()
@@ -250,8 +266,6 @@ def _pause_of(failures: int, after: timedelta | None) -> timedelta:
 def _is_lanes_own(answer: FetchAnswer) -> bool:
     """Whether this answer says something of the lane, and not of one evaluation."""
     match answer:
-        case EmbedsRefused(status=403):
-            return True
         case NoTree(trouble=Trouble.KEY_REFUSED | Trouble.RATE_LIMITED | Trouble.UNREACHABLE | Trouble.SERVER_ERROR):
             return True
     return False

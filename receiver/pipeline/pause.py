@@ -32,15 +32,17 @@ class Pause:
         """Whether it was found that there must be a pause, and other processes do not know yet."""
         return self._beginning.locked()
 
-    async def begin(self, reason: str, wait: Callable[[int], timedelta], suspects: Sequence[int] = ()) -> None:
+    async def begin(
+        self, reason: str, wait: Callable[[int], timedelta], suspects: Sequence[lanes.Suspect] = ()
+    ) -> None:
         """Pauses the lane, unless it is. `wait` says for how long after so many failures in a row.
 
-        `suspects` are the deliveries that were refused, where it may be that it is they and not the lane.
+        `suspects` were refused, and it may be that it is they and not the lane.
         """
         async with self._beginning:
             await self._patience.wait_for(lambda: self._begin(reason, wait, suspects))
 
-    async def _begin(self, reason: str, wait: Callable[[int], timedelta], suspects: Sequence[int]) -> None:
+    async def _begin(self, reason: str, wait: Callable[[int], timedelta], suspects: Sequence[lanes.Suspect]) -> None:
         before = await self._database.read(lanes.state, self._lane)
         now = self._database.now()
         if before.paused_until is not None and before.paused_until > now:

@@ -5,7 +5,19 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BindParameter, Column, ColumnElement, Connection, Row, bindparam, case, func, select, update
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    ColumnElement,
+    Connection,
+    Row,
+    bindparam,
+    case,
+    func,
+    select,
+    true,
+    update,
+)
 
 from receiver.core.routing import Route
 from receiver.core.verdict import Verdict, without_tree
@@ -54,10 +66,12 @@ class FinishedFetch(NamedTuple):
     found: Found
 
 
-def claim(conn: Connection, *, limit: int, lease: timedelta, now: datetime) -> list[ClaimedFetch]:
-    """Leases what is due, the longest due first. Counts the attempt now, so that one that kills its process counts."""
+def claim(
+    conn: Connection, *, limit: int, lease: timedelta, now: datetime, but: UUID | None = None
+) -> list[ClaimedFetch]:
+    """Leases what is due, the longest due first, `but` not. Counts the attempt now: one that kills its process counts too."""
     columns = [fetches.c[name] for name in ClaimedFetch._fields[:-1]]
-    due = _overdue(conn, columns, fetches.c.due_at, limit, now)
+    due = _overdue(conn, columns, fetches.c.due_at, limit, now, but)
     claimed = [
         ClaimedFetch(key, number + 1, asked, attempts + 1, started_at, Verdict.model_validate_json(document))
         for key, number, asked, attempts, started_at, document in due
@@ -180,13 +194,18 @@ def release_keyless(conn: Connection, routes: Sequence[Route], *, limit: int, no
 
 
 def _overdue(
-    conn: Connection, columns: Sequence[Column[Any]], moment: Column[datetime | None], limit: int, now: datetime
+    conn: Connection,
+    columns: Sequence[Column[Any]],
+    moment: Column[datetime | None],
+    limit: int,
+    now: datetime,
+    but: UUID | None = None,
 ) -> Sequence[Row[*tuple[Any, ...]]]:
     """These columns of the fetches whose moment has come, and the verdict's document, the longest overdue first."""
     overdue = (
         select(*columns, verdicts.c.document)
         .join(verdicts, verdicts.c.evaluation_id == fetches.c.evaluation_id)
-        .where(moment <= now)
+        .where(moment <= now, true() if but is None else fetches.c.evaluation_id != but)
         .order_by(moment)
         .limit(limit)
         .with_for_update(skip_locked=True, of=fetches)
@@ -223,6 +242,7 @@ class TakenFetches(NamedTuple):
     released: list[Released]
     probing: bool
     next_moment: datetime | None
+    lane: lanes.LaneState = lanes.LaneState(lanes.FETCH)
 
 
 def take(
@@ -234,12 +254,21 @@ def take(
     is_paused = lane.paused_until is not None and lane.paused_until > now
     probing = lane.failures > 0
     permitted = 0 if is_paused else limit if not probing else int(idle and limit > 0)
-    claimed = claim(conn, limit=permitted, lease=lease, now=now) if permitted else []
+    claimed: list[ClaimedFetch] = []
+    if permitted and probing:  # another than the one by which the pause began, if there is another
+        claimed = claim(conn, limit=permitted, lease=lease, now=now, but=_newest_suspect(lane))
+    if permitted and not claimed:
+        claimed = claim(conn, limit=permitted, lease=lease, now=now)
     due = _earliest(conn, fetches.c.due_at) if permitted else None
     if due is not None and not claimed:
         due = max(due, now + LOCKED_WAIT)
     moments = (_earliest(conn, fetches.c.hold_until), due, lane.paused_until if is_paused else None)
-    return TakenFetches(claimed, released, probing, min((at for at in moments if at is not None), default=None))
+    next_moment = min((at for at in moments if at is not None), default=None)
+    return TakenFetches(claimed, released, probing, next_moment, lane)
+
+
+def _newest_suspect(lane: lanes.LaneState) -> UUID | None:
+    return next((each for each in reversed([*lane.suspects]) if isinstance(each, UUID)), None)
 
 
 def take_keyless(conn: Connection, routes: Sequence[Route], *, now: datetime) -> TakenFetches:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import orjson
 from sqlalchemy import Connection, Row, delete, func, or_, select, update
@@ -14,6 +15,11 @@ from receiver.store.tables import deliveries, fetches, lanes, processes
 FETCH = "fetch"
 MOST_SUSPECTS = 100
 """Of a lane: the newest are kept."""
+MOST_PAUSES = 3
+"""That begin with one suspect alone, while the lane took others in between: from then on it is the suspect's own failure."""
+
+Suspect = int | UUID
+"""A delivery's id, or that of an evaluation whose tree is fetched."""
 
 
 def sink_lane(sink: str) -> str:
@@ -24,14 +30,18 @@ def sink_lane(sink: str) -> str:
 class LaneState(NamedTuple):
     """`failures` in a row that were the lane's own; paused until `paused_until`, if that is in the future.
 
-    `suspects`: by delivery, how many pauses began with it alone, while the lane took others in between.
+    `suspects`: how many pauses began with each alone, while the lane took others in between; the newest last.
     """
 
     name: str
     paused_until: datetime | None = None
     failures: int = 0
     reason: str | None = None
-    suspects: Mapping[int, int] = MappingProxyType({})
+    suspects: Mapping[Suspect, int] = MappingProxyType({})
+
+    def finds_out(self, suspect: Suspect) -> bool:
+        """Whether it is this one, and not the lane, that fails."""
+        return self.suspects.get(suspect, 0) >= MOST_PAUSES
 
 
 _STATE = (lanes.c.name, lanes.c.paused_until, lanes.c.failures, lanes.c.reason, lanes.c.suspects)
@@ -54,11 +64,11 @@ def _lane_state(row: Row[*tuple[Any, ...]]) -> LaneState:
 
 
 def pause(
-    conn: Connection, name: str, *, until: datetime, reason: str, now: datetime, suspects: Sequence[int] = ()
+    conn: Connection, name: str, *, until: datetime, reason: str, now: datetime, suspects: Sequence[Suspect] = ()
 ) -> bool:
     """Pauses the lane; False if it was paused already (what was under way then fails as well, and counts once).
 
-    `suspects` are the deliveries that were refused by themselves. Where the lane was well until now, that counts against them:
+    `suspects` are those that were refused by themselves. Where the lane was well until now, that counts against them:
     whatever failed before, something was taken since.
     """
     made = upsert(conn)(lanes).values(name=name, paused_until=until, failures=1, reason=reason)
@@ -74,14 +84,16 @@ def pause(
     return row is not None
 
 
-def _known(document: str | None) -> dict[int, int]:
-    return {int(delivery): count for delivery, count in orjson.loads(document or "{}").items()}
+def _known(document: str | None) -> dict[Suspect, int]:
+    return {
+        int(name) if name.isdecimal() else UUID(name): count for name, count in orjson.loads(document or "{}").items()
+    }
 
 
-def _one_more(known: dict[int, int], suspects: Sequence[int]) -> str:
+def _one_more(known: dict[Suspect, int], suspects: Sequence[Suspect]) -> str:
     newest = {each: known.pop(each, 0) + 1 for each in suspects}
     kept = [*known.items(), *newest.items()][-MOST_SUSPECTS:]
-    return orjson.dumps({str(delivery): count for delivery, count in kept}).decode()
+    return orjson.dumps({str(suspect): count for suspect, count in kept}).decode()
 
 
 def resume(conn: Connection, name: str) -> bool:

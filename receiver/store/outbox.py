@@ -1,8 +1,7 @@
 """The outbox: what is due to which sink. Leases, fencing, write-backs; how deliveries move is drawn in docs/states.md."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -152,13 +151,13 @@ def _claimable(sink: str) -> ColumnElement[bool]:
 class TakenDeliveries(NamedTuple):
     """What may be sent now: nothing while the sink is paused, one as a probe after it. `next_moment`: when to look again.
 
-    `suspects` are those of the sink's lane.
+    `lane` is the state of the sink's lane.
     """
 
     claimed: list[Claimed]
     probing: bool
     next_moment: datetime | None
-    suspects: Mapping[int, int] = MappingProxyType({})
+    lane: lanes.LaneState
 
 
 def take(
@@ -180,21 +179,21 @@ def take(
     name = lanes.sink_lane(sink)
     lane = lanes.state(conn, name)
     if lane.paused_until is not None and lane.paused_until > now:
-        return TakenDeliveries([], probing=True, next_moment=lane.paused_until)
+        return TakenDeliveries([], probing=True, next_moment=lane.paused_until, lane=lane)
     probing = lane.failures > 0
     if sole_holder is not None:
         due = next_due(conn, sink)
         if due is None or due > now:
-            return TakenDeliveries([], probing, next_moment=due)
+            return TakenDeliveries([], probing, next_moment=due, lane=lane)
         if not lanes.hold(conn, name, sole_holder, until=now + hold, now=now):
-            return TakenDeliveries([], probing, next_moment=now + hold)
+            return TakenDeliveries([], probing, next_moment=now + hold, lane=lane)
     permitted = limit if not probing else int(idle)
     if not permitted:
-        return TakenDeliveries([], probing, next_moment=None)
+        return TakenDeliveries([], probing, next_moment=None, lane=lane)
     claimed = claim(conn, sink, limit=permitted, lease=lease, now=now)
     if len(claimed) == permitted:  # there may be more that is due
-        return TakenDeliveries(claimed, probing, next_moment=now, suspects=lane.suspects)
+        return TakenDeliveries(claimed, probing, next_moment=now, lane=lane)
     due = next_due(conn, sink)
     if due is not None and not claimed and due <= now:
         due = now + LOCKED_WAIT
-    return TakenDeliveries(claimed, probing, next_moment=due, suspects=lane.suspects)
+    return TakenDeliveries(claimed, probing, next_moment=due, lane=lane)

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 from typing import Literal
+from uuid import UUID
 
 import pytest
 from structlog.typing import EventDict
@@ -272,3 +273,116 @@ async def test_an_evaluation_that_cannot_be_read_is_unavailable_at_once(
     assert (await desk.verdict(other)).tree == "complete"
     assert (await desk.lane(lanes.FETCH)).failures == 0
     assert [entry["reason"] for entry in logged if entry["event"] == "fetch.given_up"] == ["refused"]
+
+
+REFUSED = "this evaluation alone, others are read: 403 PERMISSION_DENIED"
+
+
+async def test_one_evaluation_that_may_not_be_read_does_not_stop_the_others(
+    desk: Desk, lane: FetchLane, clock: Clock
+) -> None:
+    """After a few pauses by it alone it uses up attempts, pauses nothing, and is given up in the end."""
+    [poison] = desk.add()
+    desk.runflow.faults.embeds_refused = EmbedsRefused(status=403, narrow=True, evaluation_id=poison)
+    await desk.arrive(poison)
+    pauses = 0
+    for _ in range(40):
+        await desk.arrive(*desk.add())
+        await step(lane)
+        pauses += (await desk.lane(lanes.FETCH)).failures > 0
+        await after_any_pause(desk, clock)
+        if (await desk.fetch(poison)).attempts:
+            break
+    assert (await desk.fetch(poison)).attempts == 1
+    assert (await desk.lane(lanes.FETCH)).suspects == {poison: lanes.MOST_PAUSES}
+    assert pauses <= 2 * lanes.MOST_PAUSES
+    while (await desk.fetch(poison)).due_at is not None:
+        await desk.arrive(*desk.add())
+        await step(lane)
+        assert (await desk.lane(lanes.FETCH)).failures == 0
+        clock.advance(minutes=20)
+    verdict = await desk.verdict(poison)
+    assert (verdict.tree, verdict.tree_reason) == ("unavailable", "refused")
+    assert (await desk.fetch(poison)).attempts > 20
+
+
+async def test_what_was_found_out_says_why(desk: Desk, lane: FetchLane, clock: Clock, logged: list[EventDict]) -> None:
+    """The log tells that it is this evaluation alone, with Runflow's own word."""
+    [poison] = desk.add()
+    desk.runflow.faults.embeds_refused = EmbedsRefused(status=403, narrow=True, evaluation_id=poison)
+    await desk.arrive(poison)
+    while not (await desk.fetch(poison)).attempts:
+        await desk.arrive(*desk.add())
+        await step(lane)
+        await after_any_pause(desk, clock)
+    [told] = [entry for entry in logged if entry["event"] == "fetch.again"]
+    assert (told["evaluation_id"], told["reason"], told["detail"]) == (str(poison), "refused", REFUSED)
+
+
+async def test_the_probe_is_another_than_the_one_by_which_the_pause_began(
+    desk: Desk, lane: FetchLane, clock: Clock
+) -> None:
+    """What arrives while the lane waits for one evaluation alone is fetched at the end of that very pause."""
+    [poison] = desk.add()
+    desk.runflow.faults.embeds_refused = EmbedsRefused(status=403, narrow=True, evaluation_id=poison)
+    await desk.arrive(poison)
+    for _ in range(8):
+        await step(lane)
+        await after_any_pause(desk, clock)
+    await step(lane)
+    clock.advance(seconds=1)
+    [other] = desk.add()
+    await desk.arrive(other)
+    await after_any_pause(desk, clock)
+    await step(lane)
+    assert (await desk.verdict(other)).tree == "complete"
+    assert (await desk.lane(lanes.FETCH)).failures == 0
+
+
+async def test_one_that_was_found_out_does_not_end_a_pause(desk: Desk, lane: FetchLane, clock: Clock) -> None:
+    """Its refusal says nothing of the key, and the key's pause nothing of it."""
+    [poison] = desk.add()
+    desk.runflow.faults.embeds_refused = EmbedsRefused(status=403, narrow=True, evaluation_id=poison)
+    await desk.arrive(poison)
+    while not (await desk.fetch(poison)).attempts:
+        await desk.arrive(*desk.add())
+        await step(lane)
+        await after_any_pause(desk, clock)
+    await step(lane)
+    desk.runflow.faults.key_revoked = Fault()
+    [other] = desk.add()
+    await desk.arrive(other)
+    await step(lane)
+    assert (await desk.lane(lanes.FETCH)).failures == 1
+    clock.advance(LONGEST_PAUSE)
+    for _ in range(2):
+        await step(lane)
+    assert (await desk.lane(lanes.FETCH)).failures > 0
+    assert (await desk.fetch(other)).attempts == 0
+
+
+async def test_a_key_that_is_revoked_again_and_again_is_nobodys_fault(
+    desk: Desk, client: RunflowClient, clock: Clock
+) -> None:
+    """However often it is mended in between, no attempt of what waits is used up, and in the end all are read."""
+    lane = FetchLane(desk.database, desk.bells, client, desk.routes, FetchPace(concurrency=4))
+    keys: list[UUID] = []
+    for _ in range(lanes.MOST_PAUSES + 2):
+        desk.runflow.faults.key_revoked = Fault()
+        keys += (new := desk.add(6))
+        await desk.arrive(*new)
+        for _ in range(5):
+            await step(lane)
+            await after_any_pause(desk, clock)
+        assert {(await desk.fetch(key)).attempts for key in new} == {0}
+        desk.runflow.faults.key_revoked = None
+        for _ in range(4):
+            await step(lane)
+            clock.advance(seconds=1)
+    assert {(await desk.verdict(key)).tree for key in keys} == {"complete"}
+
+
+async def after_any_pause(desk: Desk, clock: Clock) -> None:
+    """A second later, or where the lane may be tried again."""
+    moment = (await desk.lane(lanes.FETCH)).paused_until
+    clock.moment = max(clock() + timedelta(seconds=1), moment or clock())

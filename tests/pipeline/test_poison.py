@@ -10,7 +10,7 @@ from structlog.typing import EventDict
 
 from receiver.core.envelope import Message
 from receiver.core.retry import Waits
-from receiver.pipeline.deliver import MOST_PAUSES, SinkLane
+from receiver.pipeline.deliver import SinkLane
 from receiver.sinks.base import Done, Down, Outcome
 from receiver.store import lanes
 from tests.pipeline.clock import Clock
@@ -53,7 +53,7 @@ async def test_one_message_does_not_stop_the_others(desk: Desk, clock: Clock, si
             break
     assert (record.state, record.attempts) == ("pending", 1)
     assert record.last_error == "this message alone, others are taken: a queue is full"
-    assert (await desk.lane(LANE)).suspects == {record.id: MOST_PAUSES}
+    assert (await desk.lane(LANE)).suspects == {record.id: lanes.MOST_PAUSES}
     await step(lane)
     assert (await desk.lane(LANE)).failures == 0
     while record.state != "dead":
@@ -104,7 +104,7 @@ async def test_an_outage_is_nobodys_fault(desk: Desk, clock: Clock) -> None:
     """A sink that goes away and comes back, again and again, uses up no attempt of the messages that wait for it."""
     sink = RecordingSink()
     lane = lane_of(desk, sink, concurrency=1)
-    for _ in range(MOST_PAUSES + 1):
+    for _ in range(lanes.MOST_PAUSES + 1):
         sink.answer = lambda _: Down("refused")
         await desk.release(3)
         for _ in range(4):
@@ -124,7 +124,7 @@ async def test_a_known_one_tells_nothing_of_the_sink(desk: Desk, clock: Clock, l
     lane = lane_of(desk, sink)
     [poison] = await desk.release()
     [record] = await desk.deliveries()
-    for _ in range(MOST_PAUSES):
+    for _ in range(lanes.MOST_PAUSES):
         await desk.database.write(lanes.pause, LANE, until=clock(), reason="x", now=clock(), suspects=[record.id])
         await desk.database.write(lanes.resume, LANE)
     await desk.database.write(lanes.pause, LANE, until=clock(), reason="refused", now=clock())

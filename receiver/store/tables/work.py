@@ -97,7 +97,7 @@ class Attempt(SQLModel, table=True):
 class Lane(SQLModel, table=True):
     """`fetch`, or `sink:NAME`: paused until when and why; for a paced sink, which process drains it.
 
-    `suspects` is JSON: by the id of a delivery, how many pauses began with it alone.
+    `suspects` is JSON: by the id of a delivery, or of an evaluation, how many pauses began with it alone.
     """
 
     __tablename__ = "lanes"
