@@ -20,6 +20,7 @@ from receiver.pipeline.pace import Allowance, allowed, chance, permitted
 from receiver.pipeline.pause import Pause
 from receiver.pipeline.station import Bells
 from receiver.pipeline.tasks import Patience, Tasks
+from receiver.pipeline.telling import Telling
 from receiver.pipeline.threads import Threads
 from receiver.sinks.base import Again, Done, Down, Gathering, Never, Outcome, Sink
 from receiver.store import lanes, outbox
@@ -88,6 +89,7 @@ class SinkLane:
         self._settle = Batcher(self._write_settled, gather=GATHER_SECONDS)
         self._patience = Patience(self._lease.total_seconds())
         self._log = log.bind(sink=plan.name)
+        self._telling = Telling(self._log)
         self._pause = Pause(database, self._lane, "sink", self._patience, self._log)
         self._cut_off: list[Settled] = []
         self._state = lanes.LaneState(self._lane)
@@ -256,6 +258,7 @@ class SinkLane:
     def _settled_one(self, claimed: Claimed, outcome: Outcome, now: datetime) -> Settled:
         match outcome:
             case Done(remote_id, _):
+                self._telling.went_well()
                 late = now - claimed.created_at > LATE
                 return Settled(claimed.id, claimed.claim, "delivered", ended_at=now, remote_id=remote_id, late=late)
             case Never(reason):
@@ -268,20 +271,14 @@ class SinkLane:
                 due_at = now + max(wait, _asked(after))
                 if now - claimed.started_at >= self._plan.dead_after:
                     return self._dead(claimed, f"given up after {self._plan.dead_after}: {reason}", now)
-                self._tell("delivery.again", claimed, reason, due_at=due_at.isoformat())
+                self._telling.failed(now, **_described(claimed, reason), due_at=due_at.isoformat())
                 failure = Failure(now, "again", reason)
                 return Settled(claimed.id, claimed.claim, "pending", due_at, error=reason, failure=failure)
 
     def _dead(self, claimed: Claimed, reason: str, now: datetime) -> Settled:
-        self._tell("delivery.dead", claimed, reason)
+        self._log.warning("delivery.dead", **_described(claimed, reason))
         failure = Failure(now, "dead", reason)
         return Settled(claimed.id, claimed.claim, "dead", ended_at=now, error=reason, failure=failure)
-
-    def _tell(self, event: str, claimed: Claimed, reason: str, **more: str) -> None:
-        key = str(claimed.evaluation_id)
-        self._log.warning(
-            event, delivery=claimed.id, evaluation_id=key, attempt=claimed.attempts, reason=reason, **more
-        )
 
     async def _write_settled(self, chunks: list[list[Settled]]) -> Sequence[None]:
         settled = list(chain.from_iterable(chunks))
@@ -289,6 +286,16 @@ class SinkLane:
         if any(each.state == "pending" for each in settled):
             self._bells.bell(self._lane).set()
         return [None] * len(chunks)
+
+
+def _described(claimed: Claimed, reason: str) -> dict[str, object]:
+    """A delivery, for a line of the log."""
+    return {
+        "delivery": claimed.id,
+        "evaluation_id": str(claimed.evaluation_id),
+        "attempt": claimed.attempts,
+        "reason": reason,
+    }
 
 
 def _asked(seconds: float | None) -> timedelta:

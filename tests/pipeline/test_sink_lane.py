@@ -62,12 +62,50 @@ async def test_again_comes_back_at_growing_distances(desk: Desk, clock: Clock, l
         assert len(sink.given) == attempt
         clock.moment = delivery.due_at
     told = [entry for entry in logged if entry["event"] == "delivery.again"]
-    assert len(told) == 15
+    assert [entry["attempt"] for entry in told] == [*range(1, 16)]
     assert (told[0]["sink"], told[0]["evaluation_id"], told[0]["reason"]) == ("log", str(key), "busy")
     sink.answer = lambda _: Done()
     await step(lane)
     assert await desk.states() == ["delivered"]
     assert len({message.key for message in sink.given}) == 1
+
+
+async def test_an_outage_is_a_few_lines_in_the_log(desk: Desk, clock: Clock, logged: list[EventDict]) -> None:
+    """One at the beginning, one a minute that says how many failed, one at the end; each failure stays with its delivery."""
+    sink = RecordingSink(lambda _: Again("no answer in time"))
+    lane = lane_of(desk, sink, concurrency=20, retry=Waits(timedelta(seconds=10), timedelta(seconds=10), 1.0))
+    await desk.release(20)
+    start = clock()
+    while clock() - start < timedelta(minutes=10):
+        await step(lane)
+        clock.advance(seconds=10)
+    told = [entry for entry in logged if entry["event"] == "delivery.again" and entry["log_level"] == "warning"]
+    assert len(told) == 10
+    assert told[0]["failures"] == 1
+    tried = len(sink.given)
+    assert tried >= 20 * 50
+    assert {(each.state, each.last_error) for each in await desk.deliveries()} == {("pending", "no answer in time")}
+    assert sum([each.attempts for each in await desk.deliveries()]) == tried
+    sink.answer = lambda _: Done()
+    await step(lane)
+    assert [entry["failures"] for entry in logged if entry["event"] == "delivery.recovered"] == [tried]
+    assert set(await desk.states()) == {"delivered"}
+
+
+async def test_a_sink_that_fails_now_and_then_is_a_line_a_minute(
+    desk: Desk, clock: Clock, logged: list[EventDict]
+) -> None:
+    """Where every other message fails, the log has no line for each."""
+    turns = iter(range(10_000))
+    sink = RecordingSink(lambda _: Done() if next(turns) % 2 else Again("busy"))
+    lane = lane_of(desk, sink, concurrency=1)
+    for _ in range(120):
+        await desk.release()
+        await step(lane)
+        clock.advance(seconds=1)
+    told = [entry["event"] for entry in logged if entry["log_level"] != "debug"]
+    assert told.count("delivery.again") == told.count("delivery.recovered") == 2
+    assert len(sink.given) - len(sink.taken) >= 50
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ class Ordeal:
             DATABASE_AUTO_UPGRADE="on",
             RUNFLOW_API_URL=runflow.url,
             RUNFLOW_API_KEY=API_KEY,
+            RECEIVER_LOG_LEVEL="debug",  # at which each failure is a line
             **environ,
         )
         authority = place.folder / "authority.pem"
