@@ -128,6 +128,19 @@ class Discarded(_OfDelivery):
     by: str | None = Field(description="The label of the API's token; null for the command line.")
 
 
+class Rated(_Entry):
+    """A person said what they think of it; the newest of each person. `is_positive` is null where they took it back."""
+
+    what: Literal["rated"] = "rated"
+    person: str = Field(description="The service's own name for them, such as Slack's user id.")
+    is_positive: bool | None
+    sink: str
+    revision: int = Field(description="What they were shown.")
+    state: Literal["due", "told", "refused"] = Field(description="Whether Runflow has been told of it, and took it.")
+    reason: str | None = Field(description="Why it was not told yet, or was refused.")
+    due_at: Moment | None = Field(description="When Runflow is told, or told again.")
+
+
 class FetchDue(_Entry):
     """To come: the tree is fetched at this time, or, while it is being fetched, may be by another process."""
 
@@ -149,7 +162,7 @@ class DeliveryDue(_OfDelivery):
 
 _Any = (
     Received | Repeated | OtherBytes | FetchFailed | Fetched | Released | Replayed | Retried
-    | DeliveryFailed | Delivered | Discarded | FetchDue | DeliveryDue
+    | DeliveryFailed | Delivered | Discarded | Rated | FetchDue | DeliveryDue
 )  # fmt: skip
 Entry = Annotated[_Any, Field(discriminator="what")]
 _ORDER = {model.model_fields["what"].default: rank for rank, model in enumerate(get_args(_Any))}

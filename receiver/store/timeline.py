@@ -21,6 +21,7 @@ from receiver.core.timeline import (
     Fetched,
     FetchFailed,
     OtherBytes,
+    Rated,
     Received,
     Released,
     Repeated,
@@ -32,7 +33,17 @@ from receiver.core.timeline import (
 from receiver.core.verdict import Verdict
 from receiver.store import lanes
 from receiver.store.lanes import LaneState
-from receiver.store.tables import attempts, deliveries, events, fetches, other_bodies, revisions, trees, verdicts
+from receiver.store.tables import (
+    attempts,
+    deliveries,
+    events,
+    fetches,
+    other_bodies,
+    ratings,
+    revisions,
+    trees,
+    verdicts,
+)
 
 MOST: Final = 1000
 """Rows of one table. An evaluation that was replayed more often than this shows the newest."""
@@ -50,13 +61,15 @@ def timeline(conn: Connection, evaluation_id: UUID, now: datetime) -> Timeline |
     others = _newest(conn, other_bodies, evaluation_id, "received_at")
     tried = _newest(conn, attempts, evaluation_id, "at")
     sent = _newest(conn, deliveries, evaluation_id, "id")
+    rated = _newest(conn, ratings, evaluation_id, "clicked_at")
     entries = [
         *_arrivals(_newest(conn, events, evaluation_id, "received_at"), others),
         *_fetches(conn, evaluation_id, [row for row in tried if row.delivery_id == 0], paused),
         *_revisions(conn, evaluation_id, sent),
         *_deliveries(sent, [row for row in tried if row.delivery_id != 0], paused),
+        *map(_rated, rated),
     ]
-    return Timeline(items=in_order(entries), complete=all(len(rows) < MOST for rows in (others, tried, sent)))
+    return Timeline(items=in_order(entries), complete=all(len(rows) < MOST for rows in (others, tried, sent, rated)))
 
 
 def _newest(conn: Connection, table: Table, evaluation_id: UUID, order: str) -> Rows:
@@ -177,6 +190,19 @@ def _stands(row: Row[Any], paused: Paused) -> Entry:
         case _:
             state = _state(row.state == "leased", paused.get(lanes.sink_lane(row.sink)))
             return DeliveryDue(**_of(row), at=row.due_at, **state)
+
+
+def _rated(row: Row[Any]) -> Rated:
+    return Rated(
+        at=row.clicked_at,
+        person=row.person,
+        is_positive=row.is_positive,
+        sink=row.sink,
+        revision=row.revision,
+        state=row.state,
+        reason=row.last_error,
+        due_at=row.due_at,
+    )
 
 
 def _of(row: Row[Any]) -> dict[str, Any]:

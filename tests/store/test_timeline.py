@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from receiver.core.rating import Click
 from receiver.core.routing import Route
 from receiver.core.timeline import Timeline
-from receiver.store import fetches, lanes, outbox, outbox_desk, results
+from receiver.store import fetches, lanes, outbox, outbox_desk, ratings, results
 from receiver.store import timeline as timelines
 from receiver.store.attempts import Failure
 from receiver.store.database import Database
@@ -54,6 +55,23 @@ async def last(database: Database, what: str) -> dict[str, Any]:
     """The newest entry of a kind, without what it is."""
     *_, entry = (each for each in (await told(database)).items if each.what == what)
     return entry.model_dump(exclude={"what"})
+
+
+async def test_ratings(database: Database) -> None:
+    """The newest click of each person, and whether Runflow has it."""
+    await released(database, 1)
+    for person, is_positive, after in (("U1", True, 1), ("U1", False, 2), ("U2", None, 3)):
+        click = Click(key(1), 1, person, is_positive, NOW + after * SECOND, "all", "C:1")
+        assert await database.write(ratings.rate, click, NOW + after * SECOND)
+    [first, _] = (await database.write(ratings.take, limit=9, lease=LEASE, now=NOW + MINUTE)).due
+    assert await database.write(ratings.settle, first, "refused", error="answered 403")
+    entries = [each for each in (await told(database)).items if each.what == "rated"]
+    assert [each.model_dump(exclude={"what", "sink", "revision"}) for each in entries] == [
+        {"at": NOW + 2 * SECOND, "person": "U1", "is_positive": False, "state": "refused"}
+        | {"reason": "answered 403", "due_at": None},
+        {"at": NOW + 3 * SECOND, "person": "U2", "is_positive": None, "state": "due"}
+        | {"reason": None, "due_at": NOW + MINUTE + LEASE},
+    ]
 
 
 async def test_nothing_known(database: Database) -> None:

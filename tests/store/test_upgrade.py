@@ -30,6 +30,8 @@ KEPT = {
     "v_deliveries": """evaluation_id id sink revision replay_id state attempts created_at due_at ended_at remote_id last_error
         delivery_lag_ms evaluation_key""",
     "v_attempts": "evaluation_id delivery_id at attempt outcome error detail status due_at evaluation_key",
+    "v_ratings": """evaluation_id person is_positive clicked_at sink revision remote_id state due_at attempts last_error
+        evaluation_key""",
 }
 """What was promised. Columns may be added here, never taken away: dashboards read them by name."""
 

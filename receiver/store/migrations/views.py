@@ -39,6 +39,10 @@ VIEWS = {
         "attempts",
         "NULLIF(delivery_id, 0) AS delivery_id, at, attempt, outcome, error, detail, status, due_at",
     ),
+    "v_ratings": (
+        "ratings",
+        "person, is_positive, clicked_at, sink, revision, place AS remote_id, state, due_at, attempts, last_error",
+    ),
 }
 
 
