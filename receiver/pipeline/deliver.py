@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,7 +22,7 @@ from receiver.pipeline.pause import Pause
 from receiver.pipeline.station import Bells
 from receiver.pipeline.tasks import Patience, Tasks
 from receiver.pipeline.telling import Telling
-from receiver.pipeline.threads import Threads
+from receiver.pipeline.threads import LONGEST_WAIT, Threads
 from receiver.sinks.base import Again, Done, Down, Gathering, Never, Outcome, Sink
 from receiver.store import lanes, outbox
 from receiver.store.attempts import Failure
@@ -73,7 +74,8 @@ class SinkLane:
         self._plan = plan
         self._source = source
         self._lane = lanes.sink_lane(plan.name)
-        self._lease = timedelta(seconds=plan.timeout + 2 * MARGIN)
+        waiting = 0 if plan.threads is None else LONGEST_WAIT
+        self._lease = timedelta(seconds=plan.timeout + 2 * MARGIN + waiting)
         self._limiter = None if plan.rate is None else _limiter(plan.rate)
         self._threads = None if plan.threads is None else Threads(database, plan.name, plan.threads)
         self._burst = None if plan.gathering is None else Burst(plan.gathering, plan.sink.batch)
@@ -190,23 +192,25 @@ class SinkLane:
         messages = [Message(each.document, self._source, each.replay_id or None) for each in claimed]
         try:
             with self._ahead.slot():
-                if self._threads is not None:
-                    await self._threads.find(messages)
-                told = await self._outcomes(messages)
-                outcomes = list(map(self._own_failure, claimed, told))
-                settled = self._settled(claimed, outcomes)
-                if self._threads is not None:  # before the next is sent, which may follow one of these
-                    await self._patience.wait_for(partial(self._threads.note, messages, outcomes))
+                async with self._following(messages):
+                    told = await self._outcomes(messages)
+                    outcomes = list(map(self._own_failure, claimed, told))
+                    settled = self._settled(claimed, outcomes)
+                    if self._threads is not None:  # before the next is sent, which may follow one of these
+                        await self._patience.wait_for(partial(self._threads.note, messages, outcomes))
             # The pause first: what is settled may be claimed again at once.
             await self._heed(claimed, outcomes, probing=probing and outcomes == [*told])
             await self._settle.put(settled)
-        except StoreUnavailable:
+        except (StoreUnavailable, TimeoutError):  # the database, or whoever begins the thread
             if settled is not None:
                 raise
             self._give_back(claimed)  # nothing was sent yet
         except asyncio.CancelledError:
             self._cut_off += settled or self._given_back(claimed)  # what is written back twice is fenced
             raise
+
+    def _following(self, messages: Sequence[Message]) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._threads is None else self._threads.following(messages)
 
     def _given_back(self, claimed: Sequence[Claimed]) -> list[Settled]:
         now = self._database.now()

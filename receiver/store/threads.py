@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from receiver.core.matching import compared
 from receiver.core.verdict import Verdict
@@ -24,10 +25,34 @@ def of(conn: Connection, sink: str, subjects: Sequence[str], *, since: datetime)
     return {row.subject: row.thread for row in conn.execute(query)}
 
 
-def begin(conn: Connection, sink: str, begun: Mapping[str, str], *, now: datetime, since: datetime) -> None:
-    """Notes a thread for each of these subjects, and forgets those of the sink that were begun before `since`."""
+class Begun(NamedTuple):
+    """A thread that was begun in place of `ended`, which takes no more; None: in place of none."""
+
+    thread: str
+    ended: str | None
+
+
+def begin(conn: Connection, sink: str, begun: Mapping[str, Begun], *, now: datetime, since: datetime) -> None:
+    """Notes a thread for each of these subjects, and forgets those of the sink that were begun before `since`.
+
+    Where two processes began one for the same subject at once, the first that was noted stays.
+    """
     conn.execute(delete(threads).where(threads.c.sink == sink, threads.c.begun_at < since))
-    rows = [{"sink": sink, "subject": subject, "thread": begun[subject], "begun_at": now} for subject in sorted(begun)]
+    rows = [
+        {
+            "sink": sink,
+            "subject": subject,
+            "thread": begun[subject].thread,
+            "begun_at": now,
+            "ended": begun[subject].ended,
+        }
+        for subject in sorted(begun)
+    ]
     made = upsert(conn)(threads)
     newest = {"thread": made.excluded.thread, "begun_at": made.excluded.begun_at}
-    conn.execute(made.on_conflict_do_update(index_elements=[threads.c.sink, threads.c.subject], set_=newest), rows)
+    made = made.on_conflict_do_update(
+        index_elements=[threads.c.sink, threads.c.subject],
+        set_=newest,
+        where=threads.c.thread == bindparam("ended", type_=threads.c.thread.type),
+    )
+    conn.execute(made, rows)

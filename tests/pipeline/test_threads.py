@@ -7,14 +7,16 @@ import pytest
 
 from receiver.core.envelope import Message
 from receiver.offline import OfflineRunflow
+from receiver.pipeline import threads as pipeline_threads
 from receiver.pipeline.deliver import SinkLane
 from receiver.sinks.base import Again, Done, Outcome
 from receiver.store import threads
 from receiver.store.database import Database
 from tests.pipeline.clock import Clock, until, until_awaited
-from tests.pipeline.desk import SOURCE, Desk, plan_of, step
+from tests.pipeline.desk import SOURCE, Desk, idle, plan_of, step
 from tests.pipeline.outage import Interrupted
 from tests.pipeline.recording import RecordingSink
+from tests.sinks.messages import message
 
 WEEK = timedelta(days=7)
 
@@ -31,7 +33,7 @@ class Threading(RecordingSink):
 
 
 def lane_of(desk: Desk, sink: RecordingSink, process: str = "us", **changes: Any) -> SinkLane:
-    plan = plan_of(sink, concurrency=1, **{"threads": WEEK, **changes})
+    plan = plan_of(sink, **{"concurrency": 1, "threads": WEEK, **changes})
     return SinkLane(desk.database, desk.bells, plan, source=SOURCE, process=process)
 
 
@@ -92,6 +94,76 @@ async def test_one_that_is_sent_at_once_after_another_follows_it(desk: Desk) -> 
 
     await until_awaited(all_taken)
     assert [message.follows for message in sink.given] == [None, *["C:1"] * 4]
+
+
+async def test_several_at_once_begin_one_thread(desk: Desk) -> None:
+    """Of those about the same only one is sent until its thread is known; those about others do not wait for it."""
+    sink = Threading()
+    lane = lane_of(desk, sink, concurrency=4)
+    for reference in ("order-1", "order-1", "order-1", "order-2"):
+        await release(desk, reference)
+    sink.open.clear()
+    await lane.step()
+    await until(lambda: len(sink.given) == 2)
+    sink.open.set()
+    await idle(lane)
+    assert set(await desk.states()) == {"delivered"}
+    follows = {
+        each: [message.follows for message in sink.given if message.verdict.client_ref == each]
+        for each in ("order-1", "order-2")
+    }
+    [first, second, third] = follows["order-1"]
+    assert first is None
+    assert second == third
+    assert second is not None
+    assert follows["order-2"] == [None]
+
+
+async def test_who_waits_too_long_for_a_thread_is_given_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has used up no attempt, and goes when the other is done."""
+    monkeypatch.setattr(pipeline_threads, "LONGEST_WAIT", 0.05)
+    sink = Threading()
+    lane = lane_of(desk, sink, concurrency=2)
+    for _ in range(2):
+        await release(desk, "order-1")
+    sink.open.clear()
+    await lane.step()
+
+    async def is_given_back() -> bool:
+        return sorted(await desk.states()) == ["leased", "pending"]
+
+    await until_awaited(is_given_back)
+    sink.open.set()
+    await idle(lane)
+    await send_all(desk, lane)
+    assert [message.follows for message in sink.given] == [None, "C:1"]
+    assert [each.attempts for each in await desk.deliveries()] == [1, 1]
+
+
+@pytest.mark.postgres
+async def test_of_two_that_begin_one_in_two_processes_the_first_that_is_noted_stays(
+    postgres: tuple[Database, Database], runflow: OfflineRunflow
+) -> None:
+    """All that follow go into that one."""
+    here, there = (Desk(each, runflow) for each in postgres)
+    first, second = Threading(), Threading()
+    second.given = [message(number) for number in range(8)]  # so that it names what it is given otherwise
+    ours, theirs = lane_of(here, first), lane_of(there, second, "them")
+    first.open.clear()
+    second.open.clear()
+    await release(here, "order-1")
+    await ours.step()
+    await until(lambda: first.busy == 1)
+    await release(here, "order-1")
+    await theirs.step()
+    await until(lambda: second.busy == 1)
+    first.open.set()
+    await idle(ours)
+    second.open.set()
+    await idle(theirs)
+    await release(here, "order-1")
+    await send_all(here, ours)
+    assert [each.follows for each in first.given] == [None, "C:1"]
 
 
 @pytest.mark.postgres

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from receiver.store import threads
 from receiver.store.database import Database
+from receiver.store.threads import Begun
 from tests.sinks.messages import full_verdict
 from tests.store.places import scalar
 
@@ -15,7 +16,15 @@ async def found(database: Database, *subjects: str, sink: str = "slack", now: da
     return await database.read(threads.of, sink, subjects, since=now - DAY)
 
 
-async def begin(database: Database, begun: dict[str, str], *, sink: str = "slack", now: datetime = NOW) -> None:
+async def begin(
+    database: Database,
+    threads_begun: dict[str, str],
+    *,
+    sink: str = "slack",
+    now: datetime = NOW,
+    ended: str | None = None,
+) -> None:
+    begun = {subject: Begun(thread, ended) for subject, thread in threads_begun.items()}
     await database.write(threads.begin, sink, begun, now=now, since=now - DAY)
 
 
@@ -29,8 +38,18 @@ async def test_a_thread_is_found_by_its_subject(database: Database) -> None:
 async def test_begun_anew_the_newest_is_it(database: Database) -> None:
     """Its first message was deleted, say."""
     await begin(database, {"order-1": "C:1"})
-    await begin(database, {"order-1": "C:2"}, now=NOW + DAY / 2)
+    await begin(database, {"order-1": "C:2"}, now=NOW + DAY / 2, ended="C:1")
     assert await found(database, "order-1", now=NOW + DAY * 1.4) == {"order-1": "C:2"}
+
+
+async def test_of_two_that_were_begun_at_once_the_first_that_is_noted_stays(database: Database) -> None:
+    """Also of two that were begun in place of the same one."""
+    await begin(database, {"order-1": "C:1"})
+    await begin(database, {"order-1": "C:2"})
+    assert await found(database, "order-1") == {"order-1": "C:1"}
+    await begin(database, {"order-1": "C:3"}, ended="C:1")
+    await begin(database, {"order-1": "C:4"}, ended="C:1")
+    assert await found(database, "order-1") == {"order-1": "C:3"}
 
 
 async def test_it_ends_and_is_forgotten(database: Database) -> None:
