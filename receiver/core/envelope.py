@@ -1,10 +1,9 @@
 """The CloudEvents 1.0 envelope, structured JSON, in which every sink but slack and apprise gives a verdict on."""
 
 from functools import cached_property
-from uuid import UUID
 
+import msgspec
 import orjson
-from pydantic import AwareDatetime, BaseModel
 
 from receiver.core.verdict import SCHEMA_ID, Verdict, message_id
 
@@ -13,14 +12,17 @@ DATA_CONTENT_TYPE = "application/json"
 """Of the verdict by itself, as a broker's binary mode has it."""
 
 
-class _Head(BaseModel):
-    """What an envelope says of its verdict: read by itself, it costs a third of the whole."""
+class _Head(msgspec.Struct):
+    """What an envelope says of its verdict, as it is written there: `msgspec` passes over all else."""
 
-    evaluation_id: UUID
+    evaluation_id: str
     event: str
     revision: int
-    completed_at: AwareDatetime | None
-    received_at: AwareDatetime
+    completed_at: str | None
+    received_at: str
+
+
+_read_head = msgspec.json.Decoder(_Head).decode
 
 
 class Message:
@@ -47,12 +49,12 @@ class Message:
         _ = self.verdict
 
     @cached_property
-    def _head(self) -> _Head | Verdict:
-        return _Head.model_validate_json(self._given) if isinstance(self._given, str) else self._given
+    def _head(self) -> _Head:
+        return _read_head(self.data)
 
     @property
-    def evaluation_id(self) -> UUID:
-        """What it is about: messages with the same one belong together, in order."""
+    def subject(self) -> str:
+        """The evaluation's id: messages with the same one belong together, in order."""
         return self._head.evaluation_id
 
     @cached_property
@@ -87,8 +89,8 @@ class Message:
             "id": self.id,
             "source": self.source,
             "type": self.type,
-            "subject": str(head.evaluation_id),
-            "time": (head.completed_at or head.received_at).isoformat().replace("+00:00", "Z"),
+            "subject": head.evaluation_id,
+            "time": head.completed_at or head.received_at,
             "dataschema": SCHEMA_ID,
             "datacontenttype": DATA_CONTENT_TYPE,
         }

@@ -132,7 +132,7 @@ class Verdict(_Part):
         return message_id(self.evaluation_id, self.event, self.revision)
 
 
-def message_id(evaluation_id: UUID, event: str, revision: int) -> str:
+def message_id(evaluation_id: UUID | str, event: str, revision: int) -> str:
     """The id of a revision's message, the same for every retry and in every process."""
     return f"{evaluation_id}:{event}:{revision}"
 

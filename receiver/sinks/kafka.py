@@ -134,7 +134,7 @@ class KafkaSink:
             attributes = message.attributes
             headers["content-type"] = attributes.pop("datacontenttype")
             headers |= {f"ce_{name}": text for name, text in attributes.items()}
-        return self._sessions.Record(str(message.evaluation_id), self._body(message), headers)
+        return self._sessions.Record(message.subject, self._body(message), headers)
 
     def _body(self, message: Message) -> bytes:
         return message.data if self._options.mode == "binary" else message.cloud_event

@@ -18,6 +18,8 @@ from receiver.sinks.kafka import KafkaOptions
 
 LOOK_EVERY = 0.002
 """Seconds between two looks at what has come."""
+LINGER_MS = 2
+"""Nobody looks sooner, and what is handed over together goes out in fewer requests."""
 BATCH_BYTES = 64 * 1024
 """Messages that together are larger are not sent as one, so that what is too large for the topic is so by itself."""
 ASK_FOR = 0.2
@@ -94,7 +96,7 @@ class Session:
                 "acks": "all",
                 "message.timeout.ms": milliseconds,
                 "request.timeout.ms": milliseconds,
-                "linger.ms": 0,
+                "linger.ms": LINGER_MS,
                 "batch.size": BATCH_BYTES,
                 "message.max.bytes": options.max_bytes,
                 "compression.type": options.compression,

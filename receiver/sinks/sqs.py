@@ -195,7 +195,7 @@ class SqsSink:
         }
         if self._is_fifo:
             entry["MessageDeduplicationId"] = message.key
-            entry["MessageGroupId"] = str(message.evaluation_id)
+            entry["MessageGroupId"] = message.subject
         return entry
 
     def _chunks(self, entries: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -113,7 +113,7 @@ async def test_a_send_that_failed_is_gathered_again(desk: Desk, clock: Clock) ->
 async def test_each_of_a_send_has_its_outcome(desk: Desk, clock: Clock) -> None:
     """As for every batch."""
     outcomes: dict[int, Outcome] = {}
-    sink = GatheringSink(lambda message: outcomes[message.evaluation_id.int])
+    sink = GatheringSink(lambda message: outcomes[message.verdict.evaluation_id.int])
     lane = lane_of(desk, sink)
     await desk.release(4)
     keys = [each.evaluation_id for each in await desk.deliveries()]

@@ -23,7 +23,7 @@ MINUTE = timedelta(minutes=1)
 
 def but(*poison: UUID) -> Callable[[Message], Outcome]:
     """Takes all but these."""
-    return lambda message: Down("a queue is full") if message.evaluation_id in poison else Done()
+    return lambda message: Down("a queue is full") if message.verdict.evaluation_id in poison else Done()
 
 
 def lane_of(desk: Desk, sink: RecordingSink, process: str = "us", **changes: Any) -> SinkLane:
@@ -130,11 +130,11 @@ async def test_a_known_one_tells_nothing_of_the_sink(desk: Desk, clock: Clock, l
     await desk.database.write(lanes.pause, LANE, until=clock(), reason="refused", now=clock())
     sink.answer = but(poison)
     await step(lane)
-    assert [message.evaluation_id for message in sink.given] == [poison]
+    assert [message.verdict.evaluation_id for message in sink.given] == [poison]
     assert (await desk.lane(LANE)).failures == 1
     [other] = await desk.release()
     await step(lane)
-    assert [message.evaluation_id for message in sink.taken] == [other]
+    assert [message.verdict.evaluation_id for message in sink.taken] == [other]
     assert [entry["event"] for entry in logged if entry["event"].startswith("sink.")] == ["sink.resumed"]
 
 
