@@ -1,18 +1,34 @@
 """What every sink must do, whatever its kind: one suite, run over all of them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import jsonschema
 import pytest
 
 from receiver.core.verdict import json_schema
+from receiver.offline import OfflineRunflow
+from receiver.pipeline import deliver
+from receiver.pipeline.deliver import SinkLane, SinkPlan
+from receiver.settings import Settings
+from receiver.settings.problems import Problems
+from receiver.settings.sinks import read_sink
 from receiver.sinks.base import Done, Down, Sink, SinkError
-from receiver.sinks.registry import open_sink
+from receiver.sinks.registry import OPTIONS, open_sink
+from receiver.store.database import open_database, system_clock
+from receiver.wiring import sink_plan
+from tests.pipeline.clock import Clock
+from tests.pipeline.desk import SOURCE, Desk, step
+from tests.pipeline.recording import RecordingSink
 from tests.sinks.destinations import DESTINATIONS, LARGEST, PASSWORD, SERVERS, Destination, Place
 from tests.sinks.messages import evaluation_id, message
-from tests.sinks.servers import until
+from tests.sinks.servers import LONG, until
 
 
 @pytest.fixture(params=sorted(DESTINATIONS))
@@ -221,3 +237,72 @@ async def test_an_attempt_that_is_given_up_does_not_spoil_the_next(destination: 
 
 async def _send(sink: Sink) -> None:
     await sink.send([message(1)])
+
+
+RETRY = {"first": 40.0, "factor": 3.0, "longest": 1000.0}
+GIVEN = {"timeout": 0.05, "concurrency": 2, "rate": None, "retry": RETRY, "dead_after": 0.5}
+
+
+def plan_of(destination: Destination, **given: object) -> SinkPlan:
+    """How a sink that leads there is used, where a table of `receiver.toml` has these options."""
+    problems = Problems()
+    table = destination.options.model_dump() | {"name": "log"} | given
+    options = read_sink(table, 0, "", OPTIONS, problems)
+    assert problems.texts() == []
+    assert options is not None
+    return sink_plan(options, Settings())
+
+
+@asynccontextmanager
+async def desk_at(migrated_file: Path, folder: Path, clock: Callable[[], datetime]) -> AsyncIterator[Desk]:
+    """A database with a Runflow beside it, at this time."""
+    database = open_database(f"sqlite:///{shutil.copy(migrated_file, folder)}", clock=clock)
+    async with OfflineRunflow(secret="whsec_every_sink", api_key="key") as runflow:
+        yield Desk(database, runflow)
+    await database.close()
+
+
+async def test_the_rate_of_its_table_is_kept(destination: Destination, migrated_file: Path, tmp_path: Path) -> None:
+    """Messages leave for the real other side at the pace that is set, none sooner."""
+    count, rate = 6, 20.0
+    plan = plan_of(destination, rate=rate)
+    async with desk_at(migrated_file, tmp_path, system_clock) as desk:
+        lane = SinkLane(desk.database, desk.bells, plan, source=SOURCE, process="us")
+        await desk.release(count)
+        begun = time.monotonic()
+        while set(await desk.states()) != {"delivered"}:
+            await step(lane)
+        took = time.monotonic() - begun
+        await lane.stop(LONG)
+    await plan.sink.close()
+    assert took >= (count - 1) / rate
+    assert len(await destination.arrived()) == count
+
+
+async def test_timeout_concurrency_retry_and_dead_after_of_its_table(
+    destination: Destination, migrated_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lane cuts off what hangs, has so many under way, tries again at those distances, and gives up when it is told to."""
+    monkeypatch.setattr(deliver, "MARGIN", 0.05)
+    hanging, clock = RecordingSink(), Clock()
+    hanging.open.clear()
+    plan = plan_of(destination, **GIVEN)
+    await plan.sink.close()
+    async with desk_at(migrated_file, tmp_path, clock) as desk:
+        lane = SinkLane(desk.database, desk.bells, replace(plan, sink=hanging), source=SOURCE, process="us")
+        await desk.release(3)
+        for longest in (RETRY["first"], RETRY["first"] * RETRY["factor"]):
+            tried = len(hanging.given)
+            while len(hanging.given) < tried + 3:
+                await step(lane)
+            waits = [(each.due_at or clock()) - clock() for each in await desk.deliveries()]
+            assert all(longest / 2 <= wait.total_seconds() <= longest for wait in waits)
+            assert {each.last_error for each in await desk.deliveries()} == {"no answer within 0.1 s"}
+            clock.advance(seconds=longest)
+        assert hanging.busiest == GIVEN["concurrency"]
+        clock.advance(hours=0.5)
+        while set(await desk.states()) != {"dead"}:
+            await step(lane)
+        [reason] = {each.last_error for each in await desk.deliveries()}
+        await lane.stop(LONG)
+    assert reason == "given up after 0:30:00: no answer within 0.1 s"
