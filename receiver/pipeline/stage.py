@@ -20,8 +20,10 @@ BATCH = 200
 BATCH_WHEN_BUSY = 12
 """While callbacks come, whatever stands in their way must be short: on SQLite they wait for it."""
 SHARE_OF_OTHERS = 19
+SHARE_IN_A_RUSH = 99
 SHARE_WHEN_LATE = 3
-"""How many times as long as a batch took the stage leaves to callbacks that keep coming; less once it is `LONGEST_LAG` late."""
+"""How many times as long as a batch took the stage leaves to callbacks that keep coming: more while they are more than it sees
+to anyway, less once it is `LONGEST_LAG` late."""
 LONGEST_LAG = timedelta(seconds=10)
 LONGEST_PAUSE = 1.0
 SAMPLE = "sample"
@@ -43,8 +45,8 @@ class Stage:
         """All that waits, batch by batch.
 
         Seeing to an event costs more than twice what taking it in does, and it can wait. So while callbacks keep coming to
-        this process they have nineteen twentieths of the time: a burst of seconds is taken in first. A longer one has three
-        quarters.
+        this process they have nineteen twentieths of the time, and nearly all of it where more wait than the rest would do
+        for: a burst of seconds is taken in first. A longer one has three quarters.
         """
         while True:
             limit, began, now = self._limit, time.monotonic(), self._database.now()
@@ -56,8 +58,7 @@ class Stage:
             is_busy = self._callbacks_keep_coming()
             self._limit = BATCH_WHEN_BUSY if is_busy else BATCH
             if is_busy:
-                is_late = any(now - each.event.received_at > LONGEST_LAG for each in staged)
-                pause = (time.monotonic() - began) * (SHARE_WHEN_LATE if is_late else SHARE_OF_OTHERS)
+                pause = (time.monotonic() - began) * _share_of_others(staged, now, is_rush=len(staged) == limit)
                 await asyncio.sleep(min(pause, LONGEST_PAUSE))
             if len(staged) < limit:
                 return None
@@ -79,6 +80,12 @@ class Stage:
         if event.origin == "sample":  # Runflow knows nothing of it
             return staging.Staged(event, pending, oddities, due_at=None, hold_until=now, reason=SAMPLE)
         return staging.Staged(event, pending, oddities, due_at=now, hold_until=now + self._hold)
+
+
+def _share_of_others(staged: Sequence[staging.Staged], now: datetime, *, is_rush: bool) -> int:
+    if any(now - each.event.received_at > LONGEST_LAG for each in staged):
+        return SHARE_WHEN_LATE
+    return SHARE_IN_A_RUSH if is_rush else SHARE_OF_OTHERS
 
 
 def _tell(staged: staging.Staged) -> None:

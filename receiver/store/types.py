@@ -4,6 +4,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import LargeBinary, Text, TypeDecorator
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
@@ -49,7 +50,13 @@ MILLISECONDS_BETWEEN = {
 """Of two moments, as each dialect computes it; views and figures agree by it."""
 
 
+_as_json = msgspec.json.Encoder().encode
+"""A time as JSON, in its quotes, in a fifth of the time of `isoformat`."""
+
+
 def moment_text(moment: datetime) -> str:
     """A time as SQLite's columns hold it: always six digits and `Z`, so that text sorts as time does."""
     in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    if in_utc.microsecond:
+        return _as_json(in_utc)[1:-1].decode()
     return in_utc.isoformat(timespec="microseconds")[:-6] + "Z"

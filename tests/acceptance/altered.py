@@ -117,7 +117,7 @@ def _die_while_postgres_accepts() -> None:
             _die()
         return await accepting
 
-    PostgresDatabase.accept = accept_and_death  # type: ignore[assignment, method-assign]
+    PostgresDatabase.accept = accept_and_death  # type: ignore[assignment, method-assign]  # in a process that is to die
 
 
 def _die_after(function: Callable[..., Any], *, is_accept: bool) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import httpx
 import pytest
@@ -43,6 +44,10 @@ class Follower:
     def revisions(self) -> set[tuple[str, int]]:
         """All that came."""
         return {event.revision for event in self.events}
+
+    def has(self, wanted: set[tuple[str, int]]) -> bool:
+        """Whether all of these came."""
+        return self.revisions >= wanted
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:
@@ -90,7 +95,7 @@ async def check(database: Database, everything: Follower, complete: Follower, lo
     assert max(number for _, number in due) > 1, "no revisions"
     wanted = {each for each, tree in due.items() if tree == "complete"}
     for follower, its in ((everything, set(due)), (complete, wanted)):
-        await until(lambda follower=follower, its=its: follower.revisions >= its, "all that was released")  # type: ignore[misc]
+        await until(partial(follower.has, its), "all that was released")
         assert follower.revisions == its
         assert len(follower.events) == len(its), "something came twice"
         cursors = [int(event.id) for event in follower.events]
@@ -115,7 +120,10 @@ async def test_one_process_on_sqlite(
         server = await place.serve()
         beside = await place.serve("--no-pipeline", forked=True)
         load = Load(server.address)
-        addresses = lambda: (load.address, load.address, beside.address)  # noqa: E731
+
+        def addresses() -> Sequence[str]:
+            return load.address, load.address, beside.address
+
         everything, complete = Follower(addresses), Follower(addresses, tree="complete")
         async with everything.reading(), complete.reading():
             await until(lambda: everything.connections > 0 and complete.connections > 0, "two readers")
@@ -166,7 +174,9 @@ async def test_four_processes_on_postgresql(
                     worker.kill()
                 worker = await place.work(altered="short-leases", forked=True)
 
-        addresses = lambda: [server.address for server in servers]  # noqa: E731
+        def addresses() -> Sequence[str]:
+            return [server.address for server in servers]
+
         everything, complete = Follower(addresses), Follower(addresses, tree="complete")
         async with everything.reading(), complete.reading():
             await until(lambda: everything.connections > 0 and complete.connections > 0, "two readers")

@@ -14,7 +14,14 @@ from receiver.core.routing import Route
 from receiver.offline import OfflineRunflow
 from receiver.pipeline import stage as stages
 from receiver.pipeline.fetch import FetchLane, FetchPace
-from receiver.pipeline.stage import BATCH, BATCH_WHEN_BUSY
+from receiver.pipeline.stage import (
+    BATCH,
+    BATCH_WHEN_BUSY,
+    LONGEST_LAG,
+    SHARE_IN_A_RUSH,
+    SHARE_OF_OTHERS,
+    SHARE_WHEN_LATE,
+)
 from receiver.pipeline.station import EVENTS, FETCHES
 from receiver.runflow.client import RunflowClient
 from receiver.store import reading, staging
@@ -152,6 +159,32 @@ async def test_while_callbacks_come_it_takes_little_at_a_time(
     await cancelled(*coming)
     assert limits == ([BATCH, BATCH_WHEN_BUSY, BATCH_WHEN_BUSY] if busy else [BATCH, BATCH])
     assert (await desk.database.read(audit, [])).waiting == BATCH + BATCH_WHEN_BUSY + 1
+
+
+async def test_what_it_leaves_to_callbacks(desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of the time; nearly all of it while more wait than it sees to at a time; a part of it once some wait for long."""
+    pauses: list[float] = []
+
+    async def paused(seconds: float) -> None:
+        pauses.append(seconds)
+        desk.bells.ring(EVENTS)
+
+    async def pauses_for(count: int) -> list[float]:
+        pauses.clear()
+        desk.bells.ring(EVENTS)
+        await desk.database.accept([event(uuid4(), clock) for _ in range(count)])
+        clock.advance(seconds=late)
+        await desk.arrive()
+        return list(pauses)
+
+    seconds = iter(range(1000))  # each batch takes one
+    monkeypatch.setattr(stages, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+    monkeypatch.setattr(stages, "asyncio", SimpleNamespace(sleep=paused))
+    monkeypatch.setattr(stages, "LONGEST_PAUSE", 1000.0)
+    late = 0.0
+    assert await pauses_for(BATCH + 1) == [SHARE_IN_A_RUSH, SHARE_OF_OTHERS]
+    late = LONGEST_LAG.total_seconds() + 1
+    assert await pauses_for(BATCH + 1) == [SHARE_WHEN_LATE, SHARE_WHEN_LATE]
 
 
 async def test_one_step_sees_to_all_that_waits(desk: Desk, clock: Clock) -> None:

@@ -19,8 +19,8 @@ _LIBRARY = ctypes.CDLL(str(_FILE))
 
 
 def _function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-    function: Callable[..., Any] = getattr(_LIBRARY, name)
-    function.restype, function.argtypes = result, arguments  # type: ignore[attr-defined]
+    function = _LIBRARY[name]
+    function.restype, function.argtypes = result, arguments
     return function
 
 

@@ -1,11 +1,13 @@
 """A history in which everything happens that can happen to an evaluation, for tests that look over all of it."""
 
+from collections.abc import Sequence
+
 from receiver.core.matching import Filter
 from receiver.core.routing import Route
 from receiver.store import fetches, outbox, outbox_desk, results
 from receiver.store.attempts import Failure
 from receiver.store.database import Database
-from receiver.store.outbox import Settled
+from receiver.store.outbox import Settled, State
 from receiver.store.outbox_desk import DeliveryFilter
 from receiver.store.tables import deliveries
 from tests.store.building import (
@@ -30,6 +32,7 @@ from tests.store.places import put
 
 ROUTES = (ALL, FILE, Route("bad", (Filter(overall_passed=("false",)),)))
 SINKS = ("all", "file", "bad")
+ENDS: Sequence[State] = ("delivered", "delivered", "dead", "dead", "pending")
 
 
 async def mixed(database: Database) -> None:
@@ -52,10 +55,10 @@ async def mixed(database: Database) -> None:
     await accepted(database, arrival(9), arrival(2, "evaluation.failed"), arrival(3, n=1), arrival(3), arrival(3))
     await accepted(database, arrival(10), arrival(10, "evaluation.failed"), other(b"?"), other(b"!", kind="ignored"))
     claims = await taken(database, limit=6)
-    for claim, state in zip(claims, ("delivered", "delivered", "dead", "dead", "pending"), strict=False):
+    for claim, state in zip(claims, ENDS, strict=False):
         ended = None if state == "pending" else NOW
         failure = None if state == "delivered" else Failure(NOW, "dead" if ended else "again", "503", status=503)
-        settled = Settled(claim.id, claim.claim, state, None if ended else NOW, ended, failure=failure)  # type: ignore[arg-type]
+        settled = Settled(claim.id, claim.claim, state, None if ended else NOW, ended, failure=failure)
         await database.write(outbox.settle, [settled])
     await database.write(outbox_desk.discard, DeliveryFilter(ids=(claims[3].id,)), NOW)
     await database.write(put, deliveries, results.new_delivery(key(0), "all", 3, NOW, replay_id="r1"))

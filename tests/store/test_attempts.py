@@ -1,5 +1,6 @@
 """Tries that failed, one by one: what is noted, what is not, and that it stays bounded."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -46,7 +47,8 @@ async def noted(database: Database, *columns: str) -> list[tuple[Any, ...]]:
 async def test_deliveries(database: Database) -> None:
     """A try that failed is noted as it was, beside what the delivery itself keeps: the last."""
     await released(database, 1)
-    for second, outcome in enumerate(("again", "paused", "dead")):
+    outcomes: Sequence[Outcome] = ("again", "paused", "dead")
+    for second, outcome in enumerate(outcomes):
         at = NOW + second * SECOND
         [claim] = await taken(database, now=at)
         ended = outcome == "dead"
@@ -58,7 +60,7 @@ async def test_deliveries(database: Database) -> None:
             at if ended else None,
             error=f"error {second}",
             uncounted=outcome == "paused",
-            failure=Failure(at, outcome, f"error {second}", status=503),  # type: ignore[arg-type]
+            failure=Failure(at, outcome, f"error {second}", status=503),
         )
         await database.write(outbox.settle, [it])
     columns = ("evaluation_id", "delivery_id", "attempt", "outcome", "error", "status", "due_at")

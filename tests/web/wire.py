@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 LONG = 60.0
 """Seconds that a wait may take on a slow machine."""
@@ -67,7 +67,7 @@ class Wire:
 
     def stop_reading(self) -> None:
         """Takes nothing more from the connection."""
-        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+        cast("asyncio.Transport", self._writer.transport).pause_reading()
 
     async def answer(self, *, to: str = "GET") -> Answer:
         """The next answer; `to` is the method it answers to, for one to HEAD has no body."""
