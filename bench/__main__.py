@@ -6,6 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def main(only: str, out: Path, **options: Any) -> None:
 
 def _measure(name: str, how: How, made: report.Report) -> None:
     """One part. If it fails the others are measured all the same, and the report says why."""
-    began = time.monotonic()
+    began, made.measured_at[name] = time.monotonic(), datetime.now(UTC)
     click.echo(f"{name} …", err=True)
     try:
         made.parts[name] = PARTS[name].run(how)

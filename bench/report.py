@@ -44,7 +44,10 @@ class Machine(BaseModel):
 
 
 class Report(BaseModel):
-    """One run of `python -m bench`. `parts` holds every figure of every round; `failed` why a part has none."""
+    """One run of `python -m bench`, or several in one (`bench.join`).
+
+    `parts` holds every figure of every round; `failed` why a part has none; `measured_at` when each was begun.
+    """
 
     at: datetime
     machine: Machine
@@ -53,6 +56,7 @@ class Report(BaseModel):
     body_bytes: int
     settings: dict[str, Any]
     seconds_taken: dict[str, float]
+    measured_at: dict[str, datetime] = {}
     parts: dict[str, SerializeAsAny[BaseModel]]
     failed: dict[str, str]
 
@@ -130,7 +134,14 @@ def _foot(report: Report) -> str:
         f" load average before the run {here.load:.1f}; one fdatasync of 4 KiB {here.sync_ms:.2f} ms."
     )
     durable = [f"{kind}: {said}." for kind, said in report.durability.items()]
-    lines = [when, where, *durable, ", ".join(f"{name} {number}" for name, number in report.versions.items()) + "."]
+    parts = ", ".join(f"{name} {at:%Y-%m-%d %H:%M}" for name, at in report.measured_at.items())
+    lines = [
+        when,
+        *([f"Begun: {parts}."] if parts else []),
+        where,
+        *durable,
+        ", ".join(f"{name} {number}" for name, number in report.versions.items()) + ".",
+    ]
     return "\n".join(f"- {line}" for line in lines)
 
 

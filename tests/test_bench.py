@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from bench import report
+from bench.join import read
+from bench.parts import PARTS
 from bench.quote import quoted, sections_of
 
 ROOT = Path(__file__).parent.parent
@@ -96,6 +100,26 @@ def test_brokers(redis_url: str) -> None:
     for broker in ("redis", "kafka"):
         assert re.search(rf"^\| {broker} \| refuses \| sqlite \| 200 \|", ended.stdout, re.MULTILINE)
         assert re.search(rf"^\| {broker} \| [1-9][0-9,]* \| [1-9]", ended.stdout, re.MULTILINE)
+
+
+def test_reports_are_joined(tmp_path: Path) -> None:
+    """The parts of a later run stand in place of the earlier ones; the others stay as they were, figure for figure."""
+    kept = ROOT / "bench" / "results"
+    whole, later = read(kept), tmp_path / "later"
+    one = {"startup": whole.parts["startup"]}
+    report.write(whole.model_copy(update={"parts": one, "machine": _another(whole.machine)}), PARTS, later)
+    shutil.copytree(kept, tmp_path / "kept")
+    command = [sys.executable, "-W", "error", "-m", "bench.join", str(later), "--into", str(tmp_path / "kept")]
+    subprocess.run(command, cwd=ROOT, check=True)
+    found = read(tmp_path / "kept")
+    assert found.parts == whole.parts
+    assert list(found.parts) == [name for name in PARTS if name in whole.parts]
+    assert found.machine.processor == "another"
+    assert "another, " in (tmp_path / "kept" / "newest.md").read_text()
+
+
+def _another(machine: report.Machine) -> report.Machine:
+    return machine.model_copy(update={"processor": "another"})
 
 
 def test_pages_quote_the_newest_report() -> None:
