@@ -48,7 +48,9 @@ class Connection(NamedTuple):
             pass
 
     def reset(self) -> None:
-        """Breaks the connection with a TCP reset."""
+        """Breaks the connection with a TCP reset, if it is not at its end anyway."""
+        if self.writer.transport.is_closing():
+            return
         raw: socket.socket = self.writer.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
         self.writer.transport.abort()

@@ -37,6 +37,7 @@ from receiver.store.tables import (
     issues,
     metadata,
     other_bodies,
+    ratings,
     revisions,
     set_aside,
     trees,
@@ -67,6 +68,7 @@ def _filled(conn: Connection) -> None:
         releases_table: [],
         other_bodies: [],
         attempts_table: [],
+        ratings: [],
     }
     for n in range(MANY):
         at = NOW + luck.randrange(10**6) * SECOND
@@ -106,6 +108,10 @@ def _filled(conn: Connection) -> None:
         table_rows[attempts_table].append(
             {"evaluation_id": key(n), "delivery_id": 0, "slot": 1, "at": at, "outcome": "again"}
         )
+        table_rows[ratings].append(
+            {"evaluation_id": key(n), "person": "somebody", "is_positive": True, "clicked_at": at, "sink": "slack",
+             "place": "", "revision": 1, "state": "told", "started_at": at, "claim": 0, "attempts": 1}
+        )  # fmt: skip
         table_rows[set_aside].append(
             {"sha256": digest, "kind": "ignored" if n % 10 else "quarantined", "state": "kept", "body": digest,
              "received_at": at, "repeats": 0}
