@@ -15,6 +15,7 @@ from bench import report
 from bench.join import read
 from bench.parts import PARTS
 from bench.quote import quoted, sections_of
+from bench.startup import Startup
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--rounds", "1", "--seconds", "0.2", "--warm-up", "0.1", "--connections", "4"]
@@ -106,13 +107,15 @@ def test_reports_are_joined(tmp_path: Path) -> None:
     """The parts of a later run stand in place of the earlier ones; the others stay as they were, figure for figure."""
     kept = ROOT / "bench" / "results"
     whole, later = read(kept), tmp_path / "later"
-    one = {"startup": whole.parts["startup"]}
-    report.write(whole.model_copy(update={"parts": one, "machine": _another(whole.machine)}), PARTS, later)
+    ready = {"startup": Startup.model_validate(whole.parts["startup"].model_dump() | {"ready": []})}
+    assert ready["startup"] != whole.parts["startup"]
+    one = {"parts": ready, "machine": _another(whole.machine)}
+    report.write(whole.model_copy(update=one), PARTS, later)
     shutil.copytree(kept, tmp_path / "kept")
     command = [sys.executable, "-W", "error", "-m", "bench.join", str(later), "--into", str(tmp_path / "kept")]
     subprocess.run(command, cwd=ROOT, check=True)
     found = read(tmp_path / "kept")
-    assert found.parts == whole.parts
+    assert found.parts == {**whole.parts, **ready}
     assert list(found.parts) == [name for name in PARTS if name in whole.parts]
     assert found.machine.processor == "another"
     assert "another, " in (tmp_path / "kept" / "newest.md").read_text()

@@ -19,7 +19,6 @@ class Telling:
         self._told_at: datetime | None = None
         self._untold = 0
         self._failures = 0
-        self._is_told = False
 
     def failed(self, now: datetime, **details: object) -> None:
         """One attempt failed. `details` stand in its line; `failures` there is how many there were since the line before."""
@@ -29,11 +28,10 @@ class Telling:
             self._log.debug("delivery.again", **details)
             return
         self._log.warning("delivery.again", failures=self._untold, **details)
-        self._told_at, self._untold, self._is_told = now, 0, True
+        self._told_at, self._untold = now, 0
 
     def went_well(self) -> None:
-        """One was taken. `failures` in the line is how many there were before, in all."""
-        if self._is_told:
+        """One was taken. `failures` in the line is how many there were before, in all; where none was told, nor is this."""
+        if self._failures > self._untold:
             self._log.info("delivery.recovered", failures=self._failures)
             self._untold = self._failures = 0
-            self._is_told = False

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -15,7 +16,6 @@ from sqlalchemy import (
     case,
     func,
     select,
-    true,
     update,
 )
 
@@ -67,7 +67,7 @@ class FinishedFetch(NamedTuple):
 
 
 def claim(
-    conn: Connection, *, limit: int, lease: timedelta, now: datetime, but: UUID | None = None
+    conn: Connection, *, limit: int, lease: timedelta, now: datetime, but: lanes.Suspect | None = None
 ) -> list[ClaimedFetch]:
     """Leases what is due, the longest due first, `but` not. Counts the attempt now: one that kills its process counts too."""
     columns = [fetches.c[name] for name in ClaimedFetch._fields[:-1]]
@@ -199,13 +199,13 @@ def _overdue(
     moment: Column[datetime | None],
     limit: int,
     now: datetime,
-    but: UUID | None = None,
+    but: lanes.Suspect | None = None,
 ) -> Sequence[Row[*tuple[Any, ...]]]:
     """These columns of the fetches whose moment has come, and the verdict's document, the longest overdue first."""
     overdue = (
         select(*columns, verdicts.c.document)
         .join(verdicts, verdicts.c.evaluation_id == fetches.c.evaluation_id)
-        .where(moment <= now, true() if but is None else fetches.c.evaluation_id != but)
+        .where(moment <= now, lanes.all_but(fetches.c.evaluation_id, but))
         .order_by(moment)
         .limit(limit)
         .with_for_update(skip_locked=True, of=fetches)
@@ -255,20 +255,15 @@ def take(
     probing = lane.failures > 0
     permitted = 0 if is_paused else limit if not probing else int(idle and limit > 0)
     claimed: list[ClaimedFetch] = []
-    if permitted and probing:  # another than the one by which the pause began, if there is another
-        claimed = claim(conn, limit=permitted, lease=lease, now=now, but=_newest_suspect(lane))
-    if permitted and not claimed:
-        claimed = claim(conn, limit=permitted, lease=lease, now=now)
+    if permitted:
+        due_now = partial(claim, conn, limit=permitted, lease=lease, now=now)
+        claimed = (due_now(but=lane.newest_suspect) if probing else []) or due_now()
     due = _earliest(conn, fetches.c.due_at) if permitted else None
     if due is not None and not claimed:
         due = max(due, now + LOCKED_WAIT)
     moments = (_earliest(conn, fetches.c.hold_until), due, lane.paused_until if is_paused else None)
     next_moment = min((at for at in moments if at is not None), default=None)
     return TakenFetches(claimed, released, probing, next_moment, lane)
-
-
-def _newest_suspect(lane: lanes.LaneState) -> UUID | None:
-    return next((each for each in reversed([*lane.suspects]) if isinstance(each, UUID)), None)
 
 
 def take_keyless(conn: Connection, routes: Sequence[Route], *, now: datetime) -> TakenFetches:

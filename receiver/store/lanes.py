@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, Row, delete, func, or_, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Row, delete, func, or_, select, true, update
 
 from receiver.store.intake import upsert
 from receiver.store.tables import deliveries, fetches, lanes, processes
@@ -42,6 +42,16 @@ class LaneState(NamedTuple):
     def finds_out(self, suspect: Suspect) -> bool:
         """Whether it is this one, and not the lane, that fails."""
         return self.suspects.get(suspect, 0) >= MOST_PAUSES
+
+    @property
+    def newest_suspect(self) -> Suspect | None:
+        """The one with which the newest such pause began: it is not to be the probe where there is another."""
+        return next(reversed([*self.suspects]), None)
+
+
+def all_but(column: Column[Any], suspect: Suspect | None) -> ColumnElement[bool]:
+    """A condition that leaves this one out, if it is given."""
+    return true() if suspect is None else column != suspect
 
 
 _STATE = (lanes.c.name, lanes.c.paused_until, lanes.c.failures, lanes.c.reason, lanes.c.suspects)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -78,12 +79,22 @@ class Settled(NamedTuple):
     late: bool = False
 
 
-def claim(conn: Connection, sink: str, *, limit: int, lease: timedelta, now: datetime) -> list[Claimed]:
-    """Leases what is due to `sink`, the longest due first. Counts the attempt now: one that kills its process counts too."""
+def claim(
+    conn: Connection,
+    sink: str,
+    *,
+    limit: int,
+    lease: timedelta,
+    now: datetime,
+    but: lanes.Suspect | None = None,
+) -> list[Claimed]:
+    """Leases what is due to `sink`, the longest due first, `but` not. Counts the attempt now: one that kills its process
+    counts too.
+    """
     columns = [deliveries.c[name] for name in (*Claimed._fields[:-1], "revision")]
     due = (
         select(*columns)
-        .where(_claimable(sink), deliveries.c.due_at <= now)
+        .where(_claimable(sink), deliveries.c.due_at <= now, lanes.all_but(deliveries.c.id, but))
         .order_by(deliveries.c.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -190,7 +201,8 @@ def take(
     permitted = limit if not probing else int(idle)
     if not permitted:
         return TakenDeliveries([], probing, next_moment=None, lane=lane)
-    claimed = claim(conn, sink, limit=permitted, lease=lease, now=now)
+    due_now = partial(claim, conn, sink, limit=permitted, lease=lease, now=now)
+    claimed = (due_now(but=lane.newest_suspect) if probing else []) or due_now()
     if len(claimed) == permitted:  # there may be more that is due
         return TakenDeliveries(claimed, probing, next_moment=now, lane=lane)
     due = next_due(conn, sink)

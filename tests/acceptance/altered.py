@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from importlib import import_module
 from typing import Any
+from unittest.mock import patch
 
 from sqlalchemy import event
 
@@ -117,7 +118,7 @@ def _die_while_postgres_accepts() -> None:
             _die()
         return await accepting
 
-    PostgresDatabase.accept = accept_and_death  # type: ignore[assignment, method-assign]  # in a process that is to die
+    patch.object(PostgresDatabase, "accept", accept_and_death).start()
 
 
 def _die_after(function: Callable[..., Any], *, is_accept: bool) -> None:

@@ -282,9 +282,7 @@ async def test_one_evaluation_that_may_not_be_read_does_not_stop_the_others(
     desk: Desk, lane: FetchLane, clock: Clock
 ) -> None:
     """After a few pauses by it alone it uses up attempts, pauses nothing, and is given up in the end."""
-    [poison] = desk.add()
-    desk.runflow.faults.embeds_refused = EmbedsRefused(status=403, narrow=True, evaluation_id=poison)
-    await desk.arrive(poison)
+    poison = await poisoned(desk)
     pauses = 0
     for _ in range(40):
         await desk.arrive(*desk.add())
@@ -308,13 +306,8 @@ async def test_one_evaluation_that_may_not_be_read_does_not_stop_the_others(
 
 async def test_what_was_found_out_says_why(desk: Desk, lane: FetchLane, clock: Clock, logged: list[EventDict]) -> None:
     """The log tells that it is this evaluation alone, with Runflow's own word."""
-    [poison] = desk.add()
-    desk.runflow.faults.embeds_refused = EmbedsRefused(status=403, narrow=True, evaluation_id=poison)
-    await desk.arrive(poison)
-    while not (await desk.fetch(poison)).attempts:
-        await desk.arrive(*desk.add())
-        await step(lane)
-        await after_any_pause(desk, clock)
+    poison = await poisoned(desk)
+    await until_found_out(desk, lane, clock, poison)
     [told] = [entry for entry in logged if entry["event"] == "fetch.again"]
     assert (told["evaluation_id"], told["reason"], told["detail"]) == (str(poison), "refused", REFUSED)
 
@@ -323,9 +316,7 @@ async def test_the_probe_is_another_than_the_one_by_which_the_pause_began(
     desk: Desk, lane: FetchLane, clock: Clock
 ) -> None:
     """What arrives while the lane waits for one evaluation alone is fetched at the end of that very pause."""
-    [poison] = desk.add()
-    desk.runflow.faults.embeds_refused = EmbedsRefused(status=403, narrow=True, evaluation_id=poison)
-    await desk.arrive(poison)
+    await poisoned(desk)
     for _ in range(8):
         await step(lane)
         await after_any_pause(desk, clock)
@@ -341,13 +332,8 @@ async def test_the_probe_is_another_than_the_one_by_which_the_pause_began(
 
 async def test_one_that_was_found_out_does_not_end_a_pause(desk: Desk, lane: FetchLane, clock: Clock) -> None:
     """Its refusal says nothing of the key, and the key's pause nothing of it."""
-    [poison] = desk.add()
-    desk.runflow.faults.embeds_refused = EmbedsRefused(status=403, narrow=True, evaluation_id=poison)
-    await desk.arrive(poison)
-    while not (await desk.fetch(poison)).attempts:
-        await desk.arrive(*desk.add())
-        await step(lane)
-        await after_any_pause(desk, clock)
+    poison = await poisoned(desk)
+    await until_found_out(desk, lane, clock, poison)
     await step(lane)
     desk.runflow.faults.key_revoked = Fault()
     [other] = desk.add()
@@ -380,6 +366,22 @@ async def test_a_key_that_is_revoked_again_and_again_is_nobodys_fault(
             await step(lane)
             clock.advance(seconds=1)
     assert {(await desk.verdict(key)).tree for key in keys} == {"complete"}
+
+
+async def poisoned(desk: Desk) -> UUID:
+    """One whose tree may not be read, whatever the embeds, has arrived."""
+    [poison] = desk.add()
+    desk.runflow.faults.embeds_refused = EmbedsRefused(status=403, narrow=True, evaluation_id=poison)
+    await desk.arrive(poison)
+    return poison
+
+
+async def until_found_out(desk: Desk, lane: FetchLane, clock: Clock, poison: UUID) -> None:
+    """Others arrive and are read, until its refusals are its own."""
+    while not (await desk.fetch(poison)).attempts:
+        await desk.arrive(*desk.add())
+        await step(lane)
+        await after_any_pause(desk, clock)
 
 
 async def after_any_pause(desk: Desk, clock: Clock) -> None:

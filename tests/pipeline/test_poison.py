@@ -100,6 +100,24 @@ async def test_alone_it_waits(desk: Desk, clock: Clock) -> None:
     assert await desk.states() == ["delivered"]
 
 
+async def test_the_probe_is_another_than_the_one_by_which_the_pause_began(desk: Desk, clock: Clock) -> None:
+    """What is released while the sink waits for one message alone is sent at the end of that very pause."""
+    sink = RecordingSink()
+    lane = lane_of(desk, sink)
+    [poison] = await desk.release()
+    sink.answer = but(poison)
+    for _ in range(8):
+        await step(lane)
+        await after_the_pause(desk, clock)
+    await step(lane)
+    clock.advance(timedelta(seconds=1))
+    [other] = await desk.release()
+    await after_the_pause(desk, clock)
+    await step(lane)
+    assert [message.verdict.evaluation_id for message in sink.taken] == [other]
+    assert (await desk.lane(LANE)).failures == 0
+
+
 async def test_an_outage_is_nobodys_fault(desk: Desk, clock: Clock) -> None:
     """A sink that goes away and comes back, again and again, uses up no attempt of the messages that wait for it."""
     sink = RecordingSink()

@@ -9,6 +9,7 @@ import pytest
 from receiver.core.routing import Route
 from receiver.store import lanes, outbox
 from receiver.store.database import Database
+from receiver.store.lanes import LaneState
 from receiver.store.outbox import Claimed, Settled, TakenDeliveries
 from receiver.store.tables import deliveries
 from tests.store.building import ALL, LEASE, NOW, SECOND, key, released, taken
@@ -17,6 +18,7 @@ from tests.store.places import all_of, rows
 LATER = NOW + LEASE
 MINUTE = timedelta(minutes=1)
 OTHER = Route("other")
+WELL = LaneState(lanes.sink_lane("all"))
 
 
 async def settle(database: Database, claim: Claimed, state: outbox.State, **more: Any) -> None:
@@ -151,9 +153,9 @@ async def test_next_due(database: Database) -> None:
 
 async def test_take(database: Database) -> None:
     """What is due is claimed up to the limit, and the next moment is when there is next something to do."""
-    assert (await take(database))[:3] == ([], False, None)
+    assert await take(database) == TakenDeliveries([], probing=False, next_moment=None, lane=WELL)
     await released(database, 1, 2, 3)
-    assert (await take(database, NOW - SECOND))[:3] == ([], False, NOW)
+    assert await take(database, NOW - SECOND) == TakenDeliveries([], probing=False, next_moment=NOW, lane=WELL)
     result = await take(database, limit=2)
     assert (len(result.claimed), result.probing, result.next_moment) == (2, False, NOW)
     result = await take(database, idle=False)
@@ -164,7 +166,8 @@ async def test_take_while_paused(database: Database) -> None:
     """While a sink is paused nothing of it is claimed; other sinks are not held up."""
     await released(database, 1, routes=[ALL, OTHER])
     await pause(database, LATER)
-    assert (await take(database))[:3] == ([], True, LATER)
+    paused = LaneState(WELL.name, LATER, 1, "401")
+    assert await take(database) == TakenDeliveries([], probing=True, next_moment=LATER, lane=paused)
     assert len(await taken(database, "other")) == 1
 
 
@@ -186,7 +189,7 @@ async def test_sole_holder(database: Database) -> None:
     await released(database, *range(4))
     assert len((await take(database, limit=1, holder="one")).claimed) == 1
     later = NOW + outbox.HOLD
-    assert (await take(database, holder="two"))[:3] == ([], False, later)
+    assert await take(database, holder="two") == TakenDeliveries([], probing=False, next_moment=later, lane=WELL)
     assert (
         len((await take(database, later - SECOND, limit=1, holder="one")).claimed) == 1
     )  # holds on while there is work
