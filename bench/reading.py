@@ -23,7 +23,7 @@ from bench.figures import Figure, figure
 from bench.measure import OWN_CORES, TITLES, How, Load, check_answers, fresh, press, served
 from bench.processes import Served, ended
 from bench.sender import Outcome
-from bench.stores import Kind, query
+from bench.stores import Kind, execute, query
 from bench.tables import Claim, table
 from receiver.core.matching import Filter
 from receiver.store import hours
@@ -95,7 +95,8 @@ def _read(kind: Kind, rows: int, how: How) -> Read:
         servers = [stack.enter_context(served(url, here, more=SETTINGS)) for here, url in places]
         targets = [_targets(url, until) for _, url in places]
         found = asyncio.run(_ask_all(servers, targets))
-        pressed = [_press(servers[1], targets[1], how, number) for number in range(min(how.rounds, ROUNDS))]
+        rounds = range(min(how.rounds, ROUNDS))
+        pressed = [_press(servers[1], places[1][1], targets[1], how, number) for number in rounds]
     return Read(
         rows=rows,
         fill_seconds=seconds,
@@ -169,8 +170,12 @@ async def _ask(client: httpx.AsyncClient, url: str) -> float:
     return seconds
 
 
-def _press(server: Served, targets: Mapping[str, str], how: How, number: int) -> dict[str, Outcome]:
-    """The same rate of callbacks, alone and beside readers; every other round begins with the readers."""
+def _press(server: Served, url: str, targets: Mapping[str, str], how: How, number: int) -> dict[str, Outcome]:
+    """The same rate of callbacks, alone and beside readers; every other round begins with the readers.
+
+    No pipeline runs, so the verdicts of these callbacks stay without a tree. They are deleted each time, for a page of a
+    filter that none of them matches would have to pass over all of them.
+    """
     load = Load(16, how.seconds, how.warm_up, rate=CALLBACKS_PER_SECOND)
     outcomes = {}
     for which in ("alone", "beside") if number % 2 else ("beside", "alone"):
@@ -179,6 +184,7 @@ def _press(server: Served, targets: Mapping[str, str], how: How, number: int) ->
                 stack.enter_context(_readers(server, targets))
             outcomes[which] = press([server], load)
         check_answers(which, outcomes[which])
+        execute(url, "DELETE FROM verdicts WHERE tree = 'pending'", "DELETE FROM fetches")
     return outcomes
 
 

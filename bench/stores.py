@@ -77,8 +77,13 @@ async def _query(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 
 def execute(url: str, *statements: str) -> None:
-    """Runs statements on PostgreSQL, each for itself."""
-    asyncio.run(_execute(url, statements))
+    """Runs statements on either kind, each for itself."""
+    if url.startswith("sqlite:"):
+        with closing(sqlite3.connect(file_of(url), timeout=60, isolation_level=None)) as connection:
+            for statement in statements:
+                connection.execute(statement)
+    else:
+        asyncio.run(_execute(url, statements))
 
 
 async def _execute(url: str, statements: tuple[str, ...]) -> None:

@@ -1,7 +1,9 @@
 """What many verdicts say together: counts, rates, quantiles, what fails most, cost and lag, out of their tallies."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Context, Decimal, localcontext
+from itertools import accumulate
 from math import ceil
 from typing import Any, Final
 
@@ -160,16 +162,12 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def quantiles(counted: Mapping[Any, int], shares: Sequence[float]) -> list[Any]:
-    """For each share the smallest value that so large a share of all is not above; None of none. Shares must rise."""
-    whole, found, so_far = sum(counted.values()), [], 0
-    values = iter(sorted(counted.items()))
-    value = None
-    for share in shares:
-        while so_far < max(ceil(share * whole), 1) and whole:
-            value, times = next(values)
-            so_far += times
-        found.append(value)
-    return found
+    """For each share the smallest value that so large a share of all is not above; None of none."""
+    if not counted:
+        return [None] * len(shares)
+    values = sorted(counted)
+    up_to = list(accumulate(counted[value] for value in values))
+    return [values[bisect_left(up_to, max(ceil(share * up_to[-1]), 1))] for share in shares]
 
 
 def _scores(counted: Mapping[float, int]) -> Scores:

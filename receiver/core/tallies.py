@@ -1,6 +1,6 @@
 """How often each value occurred: what all figures about many verdicts are made of, and what adds up over hours and groups."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Tallies = dict[str, dict[Any, int]]
@@ -38,9 +38,13 @@ def as_lists(tallies: Tallies) -> dict[str, list[list[Any]]]:
     return {what: [[value, times] for value, times in counted.items()] for what, counted in tallies.items()}
 
 
-def from_lists(lists: Mapping[str, Iterable[Iterable[Any]]]) -> Tallies:
-    """Back from that form: a value of several parts is a tuple."""
+def from_lists(lists: Mapping[str, Sequence[Any]]) -> Tallies:
+    """Back from that form: a value of several parts is a tuple, and then all values of the kind are."""
     return {
-        what: {tuple(value) if isinstance(value, list) else value: times for value, times in pairs}
+        what: {tuple(value): times for value, times in pairs} if _has_parts(pairs) else dict(pairs)
         for what, pairs in lists.items()
     }
+
+
+def _has_parts(pairs: Sequence[Any]) -> bool:
+    return bool(pairs) and isinstance(pairs[0][0], list)

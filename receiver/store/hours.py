@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, delete, distinct, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, delete, distinct, func, literal, select, update
 
 from receiver.core.tallies import Tallies, add, as_lists, from_lists
 from receiver.store.intake import upsert
@@ -125,15 +125,26 @@ def keep(conn: Connection, rolled: Rolled) -> bool:
     return True
 
 
-def kept(conn: Connection, since: datetime, until: datetime, column: str) -> list[tuple[datetime, bytes]]:
-    """The hours of this time whose tallies are right, and what that column holds of each."""
-    query = select(hours.c.hour, hours.c[column]).where(
+def right(conn: Connection, since: datetime, until: datetime, column: str) -> dict[datetime, int]:
+    """The hours of this time whose tallies in that column are right, in their order, and the version of each."""
+    query = select(hours.c.hour, hours.c.version).where(
+        *_within(since, until, column), hours.c.hour.not_in(select(changed_hours.c.hour))
+    )
+    return dict(map(tuple, conn.execute(query.order_by(hours.c.hour))))
+
+
+def contents(conn: Connection, since: datetime, until: datetime, column: str) -> list[tuple[datetime, bytes]]:
+    """The hours of this time, in their order, and what that column holds of each."""
+    query = select(hours.c.hour, hours.c[column]).where(*_within(since, until, column)).order_by(hours.c.hour)
+    return [(hour, content) for hour, content in conn.execute(query)]
+
+
+def _within(since: datetime, until: datetime, column: str) -> Sequence[ColumnElement[bool]]:
+    return (
         hours.c.hour >= literal(since, hours.c.hour.type),
         hours.c.hour < literal(until, hours.c.hour.type),
         hours.c[column].is_not(None),
-        hours.c.hour.not_in(select(changed_hours.c.hour)),
     )
-    return [(hour, content) for hour, content in conn.execute(query)]
 
 
 def reduced(tallies: Mapping[Key, Tallies], dimensions: int) -> dict[Key, Tallies]:

@@ -11,6 +11,7 @@ from receiver.core.matching import as_text, compared
 from receiver.core.tallies import Tallies, add
 from receiver.errors import FieldProblem, Invalid
 from receiver.store import hours
+from receiver.store.days import Day, Days, whole_days
 from receiver.store.hours import HOUR, ROLLED, hour_of, unpacked
 from receiver.store.tables import verdicts
 from receiver.store.tallying import DIMENSIONS, Dimension, Key, arrived, tally
@@ -49,10 +50,17 @@ class Cell(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Tallies of at most an hour, with a moment in it; as they are kept, or as they were made of rows."""
+    """Tallies of a whole day, or of at most an hour, with a moment in it; as they are kept, or as they were made of rows."""
 
     at: datetime
     content: bytes | dict[Key, Tallies]
+
+
+class Gathered(NamedTuple):
+    """What there is to add up: pieces, and days that are not known yet, with what is kept of their hours."""
+
+    pieces: list[Piece]
+    unknown: list[tuple[Day, list[bytes]]]
 
 
 class Answer(NamedTuple):
@@ -82,27 +90,57 @@ def buckets(question: Question) -> list[tuple[datetime, datetime]]:
     return [(max(each, question.since), min(each + step, question.until)) for each in starts]
 
 
-def gather(conn: Connection, question: Question) -> list[Piece]:
+def gather(conn: Connection, question: Question, days: Days) -> Gathered:
     """What there is to add up. Raises `Invalid` where too many verdicts would have to be read one by one."""
     dimensions = question.dimensions
     [column] = [name for name, having in ROLLED.items() if having == dimensions]
     first, last = hour_of(question.since + HOUR - timedelta.resolution), hour_of(question.until)
-    pieces = [Piece(*each) for each in hours.kept(conn, first, last, column)]
-    missing = list(_missing(conn, question, {piece.at for piece in pieces}))
+    right = hours.right(conn, first, last, column)
+    whole = [] if question.bucket == "hour" else whole_days(column, right)
+    known = {day: content for day in whole if (content := days.known(day)) is not None}
+    done = {hour for day in known for hour in day.hours}
+    read: dict[datetime, bytes] = {}
+    for since, until in _spans(hour for hour in right if hour not in done):
+        read.update(hours.contents(conn, since, until, column))
+    missing = list(_missing(conn, question, done | read.keys()))
     if "client_ref" in dimensions:
         _refuse_too_many(conn, missing)
-    return pieces + [Piece(since, tally(conn, since, until, dimensions)) for since, until in missing]
+    unknown = [
+        (day, [read.pop(hour) for hour in day.hours])
+        for day in whole
+        if day not in known and all(hour in read for hour in day.hours)
+    ]
+    pieces = [Piece(day.start, content) for day, content in known.items()]
+    pieces += [Piece(hour, content) for hour, content in read.items()]
+    pieces += [Piece(since, tally(conn, since, until, dimensions)) for since, until in missing]
+    return Gathered(pieces, unknown)
 
 
-def add_up(question: Question, pieces: Iterable[Piece]) -> Answer:
-    """Adds them up, which over months takes a while: not for the event loop."""
+def _spans(hours: Iterable[datetime]) -> list[tuple[datetime, datetime]]:
+    """From when until when: hours that follow each other are one span."""
+    spans: list[tuple[datetime, datetime]] = []
+    for hour in hours:
+        follows = bool(spans) and spans[-1][1] == hour
+        since = spans.pop()[0] if follows else hour
+        spans.append((since, hour + HOUR))
+    return spans
+
+
+def add_up(question: Question, gathered: Gathered, days: Days) -> Answer:
+    """Adds it up, which over months takes a while: not for the event loop."""
     found: dict[tuple[int, str | None], Tallies] = {}
     spans = buckets(question)
-    for at, content in pieces:
+    learnt = [Piece(day.start, days.learn(day, contents)) for day, contents in gathered.unknown]
+    for at, content in gathered.pieces + learnt:
         number = _bucket_of(at, question, spans)
         for key, each in (unpacked(content) if isinstance(content, bytes) else content).items():
-            if _is_wanted(key, question):
-                add(found.setdefault((number, _group_of(key, question)), {}), each)
+            if not _is_wanted(key, question):
+                continue
+            cell = number, _group_of(key, question)
+            if cell in found:
+                add(found[cell], each)
+            else:  # made for this answer alone, so it need not be copied
+                found[cell] = each
     return _cells(found, spans, question)
 
 
