@@ -56,9 +56,10 @@ clean: ## remove what the other targets made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Set up once, and again when a list or pyproject.toml changes. The list is complete, so nothing is resolved: an older pip
-# would look for the newest release of what is asked for with an extra, and refuse it for want of a hash.
+# would look for the newest release of what is asked for with an extra, and refuse it for want of a hash. From nothing, for
+# what another Python left there would be half of this one's.
 $(READY): pyproject.toml tests/requirements.txt | python
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes --requirement tests/requirements.txt
 	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(BIN)/pip check --quiet
