@@ -1,4 +1,4 @@
-"""What the pipeline is compared with: the same GET and the same POST by the same HTTP client, and nothing else.
+"""What the pipeline is compared with: the same GET and the same POST and nothing else, by the same client or by plain httpx.
 
     python -m bench.bare < job.json
 
@@ -11,8 +11,10 @@ import secrets
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Literal
 from uuid import UUID
 
+import httpx
 import uvloop
 from pydantic import BaseModel
 
@@ -21,17 +23,29 @@ from bench.standins import KINDS, POST_PATH, make_trees
 from receiver.core.envelope import CONTENT_TYPE, Message
 from receiver.core.evaluation import WIDE_EMBEDS, Evaluation
 from receiver.core.verdict import Verdict, from_tree, revise
-from receiver.httpclient import AsyncClient, open_client
+from receiver.httpclient import AsyncClient, transport
 
 TIMEOUT = 20.0
 
 
+ClientKind = Literal["kept", "httpx"]
+"""`kept`: the one that everything here uses. `httpx`: with its own transport, as it comes."""
+
+
 class BareJob(BaseModel):
-    """How many, so many at once, between which sides."""
+    """How many, so many at once, between which sides, by which client."""
 
     url: str
     count: int
     concurrency: int
+    client: ClientKind = "kept"
+
+
+def client_of(kind: ClientKind, connections: int) -> AsyncClient:
+    """With so many connections, which are kept."""
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    wire = transport(connections) if kind == "kept" else httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
+    return AsyncClient(timeout=TIMEOUT, transport=wire, trust_env=False)
 
 
 class Post(BaseModel):
@@ -70,8 +84,8 @@ async def run(job: BareJob) -> None:
     gc.collect()
     gc.freeze()  # as `receiver work` does
     async with (
-        open_client(timeout=TIMEOUT, connections=job.concurrency) as runflow,
-        open_client(timeout=TIMEOUT, connections=job.concurrency) as destination,
+        client_of(job.client, job.concurrency) as runflow,
+        client_of(job.client, job.concurrency) as destination,
     ):
         left = iter(ids)
         workers = (_work(left, posts, job.url, runflow, destination) for _ in range(job.concurrency))

@@ -15,30 +15,23 @@ from time import process_time
 from uuid import UUID
 
 import click
-import httpx
 import uvloop
 
-from bench.bare import messages
+from bench.bare import ClientKind, client_of, messages
 from bench.callbacks import uuid7
 from bench.processes import cores, run_pinned
 from bench.standins import KINDS, POST_PATH, standing_in
 from receiver.core.evaluation import WIDE_EMBEDS
-from receiver.httpclient import AsyncClient, transport
+from receiver.httpclient import AsyncClient
 
 UNDER_WAY = (1, 10, 20, 50)
+KINDS_OF_CLIENT: tuple[ClientKind, ...] = ("httpx", "kept")
 WARM_UP = 200
 
 Ask = Callable[[AsyncClient, UUID], Awaitable[None]]
 
 
-def client_of(kind: str, connections: int) -> AsyncClient:
-    """`kept`: the one that everything here uses. `httpx`: with its own transport."""
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    own = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
-    return AsyncClient(timeout=20, transport=transport(connections) if kind == "kept" else own, trust_env=False)
-
-
-async def cost(kind: str, ask: Ask, under_way: int, count: int) -> float:
+async def cost(kind: ClientKind, ask: Ask, under_way: int, count: int) -> float:
     """Microseconds of CPU time for each of `count` requests."""
     async with client_of(kind, under_way) as client:
         await _run(client, ask, under_way, WARM_UP)
@@ -77,11 +70,11 @@ async def measure(url: str, count: int, rounds: int) -> list[str]:
     for under_way in UNDER_WAY:
         costs: dict[tuple[str, str], list[float]] = {}
         for number in range(rounds):
-            for kind in ("httpx", "kept") if number % 2 else ("kept", "httpx"):
+            for kind in KINDS_OF_CLIENT if number % 2 else reversed(KINDS_OF_CLIENT):
                 for ask in (get, post):
                     costs.setdefault((ask.__name__, kind), []).append(await cost(kind, ask, under_way, count))
         middle = {key: median(values) for key, values in costs.items()}
-        cells = [f"{middle[name, kind]:,.0f}" for name in ("get", "post") for kind in ("httpx", "kept")]
+        cells = [f"{middle[name, kind]:,.0f}" for name in ("get", "post") for kind in KINDS_OF_CLIENT]
         shares = [f"{middle[name, 'kept'] / middle[name, 'httpx']:.2f}" for name in ("get", "post")]
         lines.append(f"| {under_way} | {cells[0]} | {cells[1]} | {shares[0]} | {cells[2]} | {cells[3]} | {shares[1]} |")
     return lines

@@ -31,7 +31,9 @@ from bench import stores
 from bench.backlog import ask_for, make_due, store_verdicts
 from bench.callbacks import PATH
 from bench.figures import Figure, figure
+from bench.measure import TITLES
 from bench.processes import START_SECONDS, STOP_SECONDS, cores, cpu_seconds, ended, environment, serving
+from bench.tables import Claim
 from receiver import logs
 from receiver.core.envelope import Message
 from receiver.pipeline.deliver import SinkLane, SinkPlan
@@ -461,6 +463,35 @@ def shown(lanes: Lanes) -> str:
             f" two {it.two.shown()}/s ({it.two_cpu_us.shown()} µs): {it.gain.shown(2)} times"
         )
     return "\n".join(lines)
+
+
+def claims(lanes: Lanes) -> list[Claim]:
+    """What was promised of deliveries, of a dead sink beside a live one, and of a second worker."""
+    found = [
+        Claim(
+            f"{TITLES[it.store]}: messages a second to a sink that costs nothing", it.per_second.middle, at_least=10_000
+        )
+        for it in lanes.drains
+        if not it.read
+    ]
+    for store in dict.fromkeys(it.store for it in lanes.beside):
+        kept = min(it.kept.middle for it in lanes.beside if it.store == store)
+        found.append(
+            Claim(
+                f"{TITLES[store]}: a live sink beside a dead one, of its rate alone, where it is least",
+                kept,
+                at_least=0.95,
+            )
+        )
+    if lanes.workers:
+        found.append(
+            Claim(
+                "PostgreSQL: two workers over one, Runflow answers after 200 ms",
+                lanes.workers.gain.middle,
+                at_least=1.8,
+            )
+        )
+    return found
 
 
 @click.command()

@@ -72,13 +72,15 @@ PARTS: Mapping[str, Part] = {
     "pressure": Part(pressure.TITLE, pressure.run, pressure.markdown, pressure.claims),
     "growth": Part(growth.TITLE, growth.run, growth.markdown, growth.claims),
     "several": Part(several.TITLE, several.run, several.markdown, several.claims),
-    "pipeline": Part("The pipeline", _pipelines, lambda found: pipeline.table(found.runs)),
-    "lanes": Part("Deliveries and fetches", _lanes, lambda found: as_list(lanes.shown(found))),
+    "pipeline": Part(
+        "The pipeline", _pipelines, lambda found: pipeline.table(found.runs), lambda found: pipeline.claims(found.runs)
+    ),
+    "lanes": Part("Deliveries and fetches", _lanes, lambda found: as_list(lanes.shown(found)), lanes.claims),
     "storage": Part(storage.TITLE, storage.run, lambda found: f"{storage.markdown(found)}\n\n{scale.markdown(found)}"),
     "brokers": Part(brokers.TITLE, brokers.run, brokers.markdown, brokers.claims),
     "tries": Part(tries.TITLE, tries.run, tries.markdown),
     "reading": Part(reading.TITLE, reading.run, reading.markdown, reading.claims),
     "export": Part(export.TITLE, export.run, export.markdown, export.claims),
     "stream": Part(streaming.TITLE, streaming.run, streaming.markdown, streaming.claims),
-    "startup": Part("Starting", _startup, lambda found: as_list(startup.shown(found))),
+    "startup": Part("Starting", _startup, lambda found: as_list(startup.shown(found)), startup.claims),
 }

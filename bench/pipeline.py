@@ -1,9 +1,10 @@
-"""From the stored callback to the destination, beside a bare loop that does the same requests and nothing else.
+"""From the stored callback to the destination, beside bare loops that do the same requests and nothing else.
 
     python -m bench.pipeline            all of it; --help has the rest
 
 Callbacks are stored beforehand; then `receiver work` starts, and what is measured is from its first fetch to its last delivery.
-The bare loop (`bench/bare.py`) is measured in the same way, in the same round.
+Two loops (`bench/bare.py`) are measured in the same way, in the same round: one by the client that the pipeline has, and one by
+httpx as it comes, which is the one that somebody would write.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,12 +23,14 @@ import click
 from pydantic import BaseModel
 from sqlalchemy import Connection, func, select
 
-from bench import stores
-from bench.bare import BareJob
+from bench import stores, tables
+from bench.bare import BareJob, ClientKind
 from bench.callbacks import BODY, SECRET, uuid7
 from bench.callbacks import ID as BODY_ID
+from bench.measure import TITLES
 from bench.processes import cores, ended, environment
 from bench.standins import POST_PATH, StandIns, Watch, Watched, standing_in
+from bench.tables import Claim
 from receiver.store import schema
 from receiver.store.database import open_database
 from receiver.store.intake import EventArrival
@@ -62,16 +65,22 @@ class Drained(BaseModel):
     other_side_busy: float
 
 
-class Pair(BaseModel):
-    """The pipeline and the bare loop in one round."""
+class Round(BaseModel):
+    """The pipeline, the bare loop, and the loop of plain httpx."""
 
     pipeline: Drained
     bare: Drained
+    plain: Drained
 
     @property
     def of_bare(self) -> float:
         """The pipeline's rate over the bare loop's."""
         return self.pipeline.per_second / self.bare.per_second
+
+    @property
+    def of_plain(self) -> float:
+        """The pipeline's rate over that of the loop that uses httpx as it comes."""
+        return self.pipeline.per_second / self.plain.per_second
 
     @property
     def of_bare_by_cpu(self) -> float:
@@ -94,11 +103,11 @@ class PipelineFigures(BaseModel):
     latency_ms: float
     concurrency: int
     evaluations: int
-    rounds: list[Pair]
+    rounds: list[Round]
 
-    def spread(self, name: Literal["of_bare", "of_bare_by_cpu"]) -> Spread:
+    def spread(self, name: Literal["of_bare", "of_bare_by_cpu", "of_plain"]) -> Spread:
         """Of a ratio, taken within each round."""
-        return spread([getattr(pair, name) for pair in self.rounds])
+        return spread([getattr(each, name) for each in self.rounds])
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -115,30 +124,31 @@ def measure(
     rounds: int = 3,
     postgres_url: str = POSTGRES,
 ) -> PipelineFigures:
-    """In rounds, of which every other one begins with the bare loop. Raises ValueError if a verdict went astray."""
+    """In rounds, of which every other one goes backwards. Raises ValueError if a verdict went astray."""
     core, other = cores()
     usable = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {other})  # the thread of the stand-ins inherits this
-    pairs = []
     try:
         with standing_in() as sides:
             sides.latency = latency_ms / 1000
-            for number in range(rounds):
-                steps = [
-                    lambda: _bare(sides, core, evaluations, concurrency),
-                    lambda: _pipeline(sides, core, evaluations, concurrency, store, postgres_url),
-                ]
-                done = {at: steps[at]() for at in ((0, 1) if number % 2 else (1, 0))}
-                pairs.append(Pair(bare=done[0], pipeline=done[1]))
+            run: dict[str, Callable[[], Drained]] = {
+                "bare": lambda: _bare(sides, core, evaluations, concurrency, "kept"),
+                "pipeline": lambda: _pipeline(sides, core, evaluations, concurrency, store, postgres_url),
+                "plain": lambda: _bare(sides, core, evaluations, concurrency, "httpx"),
+            }
+            found = [
+                Round(**{name: run[name]() for name in (run if number % 2 else reversed(run))})
+                for number in range(rounds)
+            ]
     finally:
         os.sched_setaffinity(0, usable)
     return PipelineFigures(
-        store=store, latency_ms=latency_ms, concurrency=concurrency, evaluations=evaluations, rounds=pairs
+        store=store, latency_ms=latency_ms, concurrency=concurrency, evaluations=evaluations, rounds=found
     )
 
 
-def _bare(sides: StandIns, core: int, count: int, concurrency: int) -> Drained:
-    job = BareJob(url=sides.url, count=count, concurrency=concurrency).model_dump_json()
+def _bare(sides: StandIns, core: int, count: int, concurrency: int, client: ClientKind) -> Drained:
+    job = BareJob(url=sides.url, count=count, concurrency=concurrency, client=client).model_dump_json()
     with tempfile.TemporaryFile() as given:
         given.write(job.encode())
         given.seek(0)
@@ -259,28 +269,45 @@ def main(
 
 def table(figures: Sequence[PipelineFigures]) -> str:
     """The figures as Markdown: medians, with the lowest and the highest of the ratios."""
-    lines = [
-        "| store, latency | a second | bare loop | of the bare loop | by CPU | CPU, µs | bare loop's | other side busy |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    return "\n".join([*lines, *(_line(each) for each in figures)])
+    head = [
+        "store, latency", "a second", "bare loop", "of the bare loop", "by CPU", "loop of plain httpx", "of that", "CPU, µs",
+        "bare loop's", "other side busy",
+    ]  # fmt: skip
+    return tables.table(head, [_cells(each) for each in figures])
 
 
-def _line(of: PipelineFigures) -> str:
-    def middle(side: Literal["pipeline", "bare"], name: str) -> float:
-        return spread([getattr(getattr(pair, side), name) for pair in of.rounds]).median
+def _cells(of: PipelineFigures) -> list[str]:
+    def middle(side: Literal["pipeline", "bare", "plain"], name: str) -> float:
+        return spread([getattr(getattr(each, side), name) for each in of.rounds]).median
 
-    ratios = [of.spread("of_bare"), of.spread("of_bare_by_cpu")]
-    cells = [
+    of_bare, by_cpu, of_plain = (
+        f"{each.median:.2f} ({each.low:.2f}–{each.high:.2f})"
+        for each in (of.spread("of_bare"), of.spread("of_bare_by_cpu"), of.spread("of_plain"))
+    )
+    return [
         f"{of.store}, {of.latency_ms:g} ms",
         f"{middle('pipeline', 'per_second'):,.0f}",
         f"{middle('bare', 'per_second'):,.0f}",
-        *(f"{each.median:.2f} ({each.low:.2f}–{each.high:.2f})" for each in ratios),
+        of_bare,
+        by_cpu,
+        f"{middle('plain', 'per_second'):,.0f}",
+        of_plain,
         f"{middle('pipeline', 'cpu_us'):,.0f}",
         f"{middle('bare', 'cpu_us'):,.0f}",
         f"{max(middle('pipeline', 'other_side_busy'), middle('bare', 'other_side_busy')):.0%}",
     ]
-    return f"| {' | '.join(cells)} |"
+
+
+def claims(figures: Sequence[PipelineFigures]) -> list[Claim]:
+    """What was promised beside the bare loop, and how it is beside the loop that one would write."""
+    found = []
+    for each in figures:
+        title = f"{TITLES[each.store]}, Runflow answers after {each.latency_ms:g} ms: the pipeline's rate over that of"
+        found += [
+            Claim(f"{title} a bare loop", each.spread("of_bare").median, at_least=0.7, in_short=True),
+            Claim(f"{title} a loop of plain httpx", each.spread("of_plain").median),
+        ]
+    return found
 
 
 if __name__ == "__main__":

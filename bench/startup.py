@@ -23,6 +23,7 @@ from bench import stores
 from bench.callbacks import SECRET
 from bench.figures import Figure, figure
 from bench.processes import STOP_SECONDS, cpu_seconds, environment
+from bench.tables import Claim
 
 POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
 LONGEST = 60.0
@@ -145,6 +146,15 @@ def shown(startup: Startup) -> str:
         for it in startup.ready
     ]
     return "\n".join(lines)
+
+
+def claims(startup: Startup) -> list[Claim]:
+    """What was promised of both."""
+    ready = [each.seconds.middle for each in startup.ready]
+    return [
+        Claim("receiver --help", startup.help_seconds.middle, " s", at_most=0.3),
+        *([Claim("receiver serve until /readyz, where it is longest", max(ready), " s", at_most=1.5)] if ready else []),
+    ]
 
 
 @click.command()
