@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Literal
 
 import click
@@ -27,6 +26,7 @@ from bench import stores, tables
 from bench.bare import BareJob, ClientKind
 from bench.callbacks import BODY, SECRET, uuid7
 from bench.callbacks import ID as BODY_ID
+from bench.figures import Figure, figure
 from bench.measure import TITLES
 from bench.processes import cores, ended, environment
 from bench.standins import POST_PATH, StandIns, Watch, Watched, standing_in
@@ -88,14 +88,6 @@ class Round(BaseModel):
         return self.bare.cpu_us / self.pipeline.cpu_us
 
 
-class Spread(BaseModel):
-    """Median, lowest and highest of the rounds."""
-
-    median: float
-    low: float
-    high: float
-
-
 class PipelineFigures(BaseModel):
     """All rounds of one store at one latency of Runflow's (in milliseconds)."""
 
@@ -105,14 +97,9 @@ class PipelineFigures(BaseModel):
     evaluations: int
     rounds: list[Round]
 
-    def spread(self, name: Literal["of_bare", "of_bare_by_cpu", "of_plain"]) -> Spread:
-        """Of a ratio, taken within each round."""
-        return spread([getattr(each, name) for each in self.rounds])
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Median, lowest and highest."""
-    return Spread(median=median(values), low=min(values), high=max(values))
+    def ratio(self, name: Literal["of_bare", "of_bare_by_cpu", "of_plain"]) -> Figure:
+        """Taken within each round."""
+        return figure(getattr(each, name) for each in self.rounds)
 
 
 def measure(
@@ -278,20 +265,16 @@ def table(figures: Sequence[PipelineFigures]) -> str:
 
 def _cells(of: PipelineFigures) -> list[str]:
     def middle(side: Literal["pipeline", "bare", "plain"], name: str) -> float:
-        return spread([getattr(getattr(each, side), name) for each in of.rounds]).median
+        return figure(getattr(getattr(each, side), name) for each in of.rounds).middle
 
-    of_bare, by_cpu, of_plain = (
-        f"{each.median:.2f} ({each.low:.2f}–{each.high:.2f})"
-        for each in (of.spread("of_bare"), of.spread("of_bare_by_cpu"), of.spread("of_plain"))
-    )
     return [
         f"{of.store}, {of.latency_ms:g} ms",
         f"{middle('pipeline', 'per_second'):,.0f}",
         f"{middle('bare', 'per_second'):,.0f}",
-        of_bare,
-        by_cpu,
+        of.ratio("of_bare").shown(2),
+        of.ratio("of_bare_by_cpu").shown(2),
         f"{middle('plain', 'per_second'):,.0f}",
-        of_plain,
+        of.ratio("of_plain").shown(2),
         f"{middle('pipeline', 'cpu_us'):,.0f}",
         f"{middle('bare', 'cpu_us'):,.0f}",
         f"{max(middle('pipeline', 'other_side_busy'), middle('bare', 'other_side_busy')):.0%}",
@@ -304,8 +287,8 @@ def claims(figures: Sequence[PipelineFigures]) -> list[Claim]:
     for each in figures:
         title = f"{TITLES[each.store]}, Runflow answers after {each.latency_ms:g} ms: the pipeline's rate over that of"
         found += [
-            Claim(f"{title} a bare loop", each.spread("of_bare").median, at_least=0.7, in_short=True),
-            Claim(f"{title} a loop of plain httpx", each.spread("of_plain").median),
+            Claim(f"{title} a bare loop", each.ratio("of_bare").middle, at_least=0.7, in_short=True),
+            Claim(f"{title} a loop of plain httpx", each.ratio("of_plain").middle),
         ]
     return found
 

@@ -1,17 +1,19 @@
 """Days that are over, added up once and held in memory: questions over months are about the same days again and again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from threading import Lock
 from typing import Final, NamedTuple
 
 from cachetools import LRUCache
 
-from receiver.core.tallies import Tallies, add
-from receiver.store.hours import HOUR, packed, unpacked
+from receiver.core.tallies import Tallies
+from receiver.store.hours import HOUR, added_up, packed, unpacked
 from receiver.store.tallying import Key
 
 DAY: Final = timedelta(days=1)
+HOURS: Final = DAY // HOUR
 MOST_BYTES: Final = 8 * 1024 * 1024
 """Packed, a day has some kilobytes: this is years of them."""
 
@@ -26,7 +28,7 @@ class Day(NamedTuple):
     @property
     def hours(self) -> list[datetime]:
         """When each begins."""
-        return _hours_from(self.start)
+        return [self.start + number * HOUR for number in range(HOURS)]
 
 
 class Days:
@@ -41,17 +43,19 @@ class Days:
         with self._lock:
             return self._packed.get(day)
 
-    def learn(self, day: Day, hours: Sequence[bytes]) -> bytes:
-        """Adds its hours up, which is not for the event loop, and knows it from now on."""
-        tallies: dict[Key, Tallies] = {}
-        for hour in hours:
-            for key, each in unpacked(hour).items():
-                add(tallies.setdefault(key, {}), each)
+    def learn(self, day: Day, hours: Iterable[bytes]) -> bytes | dict[Key, Tallies]:
+        """Adds its hours up, which is not for the event loop, and knows it from now on.
+
+        Where somebody else has learnt it meanwhile, it is as it is known.
+        """
+        if (known := self.known(day)) is not None:
+            return known
+        tallies = added_up(map(unpacked, hours), day.column)
         content = packed(tallies)
         if len(content) <= MOST_BYTES:
             with self._lock:
                 self._packed[day] = content
-        return content
+        return tallies
 
 
 def day_of(moment: datetime) -> datetime:
@@ -60,14 +64,6 @@ def day_of(moment: datetime) -> datetime:
 
 
 def whole_days(column: str, versions: Mapping[datetime, int]) -> list[Day]:
-    """The days of which every hour is among these."""
-    starts = dict.fromkeys(map(day_of, versions))
-    return [
-        Day(column, start, tuple(versions[hour] for hour in _hours_from(start)))
-        for start in starts
-        if all(hour in versions for hour in _hours_from(start))
-    ]
-
-
-def _hours_from(start: datetime) -> list[datetime]:
-    return [start + number * HOUR for number in range(DAY // HOUR)]
+    """The days of which every hour is among these, which are in their order."""
+    days = ((start, list(hours)) for start, hours in groupby(versions, day_of))
+    return [Day(column, start, tuple(versions[hour] for hour in hours)) for start, hours in days if len(hours) == HOURS]

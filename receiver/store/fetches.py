@@ -69,7 +69,10 @@ class FinishedFetch(NamedTuple):
 def claim(
     conn: Connection, *, limit: int, lease: timedelta, now: datetime, but: lanes.Suspect | None = None
 ) -> list[ClaimedFetch]:
-    """Leases what is due, the longest due first, `but` not. Counts the attempt now: one that kills its process counts too."""
+    """Leases what is due, except `but`, the longest due first.
+
+    Counts the attempt now: one that kills its process counts too.
+    """
     columns = [fetches.c[name] for name in ClaimedFetch._fields[:-1]]
     due = _overdue(conn, columns, fetches.c.due_at, limit, now, but)
     claimed = [

@@ -100,7 +100,7 @@ def roll_up(conn: Connection, hour: datetime) -> Rolled:
     labels = select(func.count(distinct(verdicts.c.client_ref))).where(arrived(hour, hour + HOUR))
     by_label = conn.execute(labels).scalar_one() <= MOST_LABELS
     finest = tally(conn, hour, hour + HOUR, DIMENSIONS if by_label else ROLLED["by_model_id"])
-    contents = {name: packed(reduced(finest, len(dimensions))) for name, dimensions in ROLLED.items()}
+    contents = {name: packed(added_up([finest], name)) for name in ROLLED}
     if not by_label:
         return Rolled(hour, version, noted, {**contents, "by_client_ref": None})
     return Rolled(hour, version, noted, contents)
@@ -130,13 +130,13 @@ def right(conn: Connection, since: datetime, until: datetime, column: str) -> di
     query = select(hours.c.hour, hours.c.version).where(
         *_within(since, until, column), hours.c.hour.not_in(select(changed_hours.c.hour))
     )
-    return dict(map(tuple, conn.execute(query.order_by(hours.c.hour))))
+    return dict(conn.execute(query.order_by(hours.c.hour)).all())
 
 
-def contents(conn: Connection, since: datetime, until: datetime, column: str) -> list[tuple[datetime, bytes]]:
-    """The hours of this time, in their order, and what that column holds of each."""
-    query = select(hours.c.hour, hours.c[column]).where(*_within(since, until, column)).order_by(hours.c.hour)
-    return [(hour, content) for hour, content in conn.execute(query)]
+def contents(conn: Connection, since: datetime, until: datetime, column: str) -> dict[datetime, bytes]:
+    """The hours of this time, and what that column holds of each."""
+    query = select(hours.c.hour, hours.c[column]).where(*_within(since, until, column))
+    return dict(conn.execute(query).all())
 
 
 def _within(since: datetime, until: datetime, column: str) -> Sequence[ColumnElement[bool]]:
@@ -147,11 +147,13 @@ def _within(since: datetime, until: datetime, column: str) -> Sequence[ColumnEle
     )
 
 
-def reduced(tallies: Mapping[Key, Tallies], dimensions: int) -> dict[Key, Tallies]:
-    """By the first so many dimensions alone."""
+def added_up(of: Iterable[Mapping[Key, Tallies]], column: str) -> dict[Key, Tallies]:
+    """All of them together, by the dimensions of that column alone, which are the first of theirs."""
+    dimensions = len(ROLLED[column])
     found: dict[Key, Tallies] = {}
-    for key, each in tallies.items():
-        add(found.setdefault(key[:dimensions], {}), each)
+    for tallies in of:
+        for key, each in tallies.items():
+            add(found.setdefault(key[:dimensions], {}), each)
     return found
 
 

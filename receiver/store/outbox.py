@@ -88,8 +88,9 @@ def claim(
     now: datetime,
     but: lanes.Suspect | None = None,
 ) -> list[Claimed]:
-    """Leases what is due to `sink`, the longest due first, `but` not. Counts the attempt now: one that kills its process
-    counts too.
+    """Leases what is due to `sink`, except `but`, the longest due first.
+
+    Counts the attempt now: one that kills its process counts too.
     """
     columns = [deliveries.c[name] for name in (*Claimed._fields[:-1], "revision")]
     due = (

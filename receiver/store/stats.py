@@ -101,7 +101,7 @@ def gather(conn: Connection, question: Question, days: Days) -> Gathered:
     done = {hour for day in known for hour in day.hours}
     read: dict[datetime, bytes] = {}
     for since, until in _spans(hour for hour in right if hour not in done):
-        read.update(hours.contents(conn, since, until, column))
+        read |= hours.contents(conn, since, until, column)
     missing = list(_missing(conn, question, done | read.keys()))
     if "client_ref" in dimensions:
         _refuse_too_many(conn, missing)

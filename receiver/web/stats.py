@@ -29,8 +29,8 @@ DEFAULT_DAYS: Final = 7
 MOST_BUCKETS: Final = 1_000
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 AT_ONCE: Final = 2
-"""Questions that are read at the same time: a dashboard in many windows must not take all readers. They are added up one by
-one, for two threads that only compute make each callback wait for the interpreter twice as long."""
+"""Questions that are answered at the same time: a dashboard in many windows must not take all readers. Of these one is added
+up at a time, for two threads that only compute make each callback wait for the interpreter twice as long."""
 FILTERS: tuple[Dimension, ...] = ("task_type", "model_id")
 
 _TIME = {"type": "string", "format": "date-time"}
@@ -116,8 +116,8 @@ class Stats:
         question = read_question(request.query_params, self._database.now())
         async with self._room:
             gathered = await self._database.read(stats.gather, question, self._days)
-        async with self._adding_up:
-            content = await asyncio.to_thread(_answer, question, gathered, self._days)
+            async with self._adding_up:
+                content = await asyncio.to_thread(_answer, question, gathered, self._days)
         return kept_answer(request, content)
 
 

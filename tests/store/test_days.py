@@ -24,17 +24,17 @@ ONE = packed({("a",): {"score": {0.5: 1}}})
 
 def day(number: int = 0, version: int = 1) -> Day:
     """A day of which all hours were rolled up so often."""
-    return Day("everything", START + number * DAY, (version,) * 24)
+    return Day("by_task_type", START + number * DAY, (version,) * 24)
 
 
 def test_whole_days() -> None:
     """A day is whole if each of its 24 hours is there; their versions tell it from what it was."""
-    assert whole_days("everything", {}) == []
-    assert whole_days("everything", HOURS) == [day()]
-    assert whole_days("everything", dict(list(HOURS.items())[1:])) == []
+    assert whole_days("by_task_type", {}) == []
+    assert whole_days("by_task_type", HOURS) == [day()]
+    assert whole_days("by_task_type", dict(list(HOURS.items())[1:])) == []
     two = {**HOURS, **{hour + DAY: 1 for hour in HOURS}, START + 2 * DAY: 1}
-    assert whole_days("everything", two) == [day(), day(1)]
-    [changed] = whole_days("everything", {**HOURS, START + 5 * HOUR: 2})
+    assert whole_days("by_task_type", two) == [day(), day(1)]
+    [changed] = whole_days("by_task_type", {**HOURS, START + 5 * HOUR: 2})
     assert changed.versions == (1,) * 5 + (2,) + (1,) * 18
     assert changed.hours == list(HOURS)
 
@@ -44,11 +44,13 @@ def test_learn() -> None:
     days = Days()
     assert days.known(day()) is None
     more = packed({("a",): {"score": {0.5: 2, None: 1}}, ("b",): {"score": {1.0: 1}}})
-    content = days.learn(day(), [ONE, more])
-    assert unpacked(content) == {("a",): {"score": {0.5: 3, None: 1}}, ("b",): {"score": {1.0: 1}}}
-    assert days.known(day()) == content
+    tallies = days.learn(day(), [ONE, more])
+    assert tallies == {("a",): {"score": {0.5: 3, None: 1}}, ("b",): {"score": {1.0: 1}}}
+    assert (content := days.known(day())) is not None
+    assert unpacked(content) == tallies
+    assert days.learn(day(), []) == content  # known already, so it is not added up again
     assert days.known(day(version=2)) is None
-    assert days.known(day()._replace(column="by_task_type")) is None
+    assert days.known(day()._replace(column="by_model_id")) is None
 
 
 def test_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +63,7 @@ def test_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     days.learn(day(2), [ONE])
     assert [days.known(day(number)) is not None for number in range(3)] == [True, False, True]
     many = packed({("a",): {"score": {number / 997: number for number in range(200)}}})
-    assert unpacked(days.learn(day(3), [many])) == unpacked(many)
+    assert days.learn(day(3), [many]) == unpacked(many)
     assert days.known(day(3)) is None
 
 
@@ -117,7 +119,7 @@ async def test_what_is_read(database: Database, monkeypatch: pytest.MonkeyPatch)
     """A day that is known is not read again, but its neighbours are; where hours are asked for, hours are read."""
     contents, read = hours.contents, []
 
-    def counting(conn: Connection, since: datetime, until: datetime, column: str) -> list[tuple[datetime, bytes]]:
+    def counting(conn: Connection, since: datetime, until: datetime, column: str) -> dict[datetime, bytes]:
         found = contents(conn, since, until, column)
         read.append(len(found))
         return found
