@@ -21,6 +21,8 @@ DAYS = 100
 RARE = 10
 """How many verdicts have the rare value of each filter, however many verdicts there are."""
 RARE_TASK = "rare"
+RETIRED_TASK = "retired"
+"""What a tenth of all verdicts have, and only the oldest."""
 RARE_REF = "seldom-"
 COMMON_REF = "order-"
 
@@ -70,7 +72,8 @@ INSERT INTO verdicts (evaluation_id, client_ref, run_id, received_at, completed_
 SELECT n.id, CASE WHEN i % {every} = 3 THEN '{rare_ref}' ELSE '{common_ref}' END || (i / 7) || '/image-' || (i % 7),
   'run-' || (i / 3), at, {back_5}, {back_90}, {fetched}, {back_5}, 'complete', 'callback', 1, '["all"]',
   status, event, overall_passed, weighted_pass_rate, primary_action_code, failure_code, model_id,
-  CASE WHEN i % {every} = 3 THEN '{rare_task}' ELSE task_type END, replace(document, text_id, n.text), cost, eval_duration_ms
+  CASE WHEN i % {every} = 3 THEN '{rare_task}' WHEN i < {retired} THEN '{retired_task}' ELSE task_type END,
+  replace(document, text_id, n.text), cost, eval_duration_ms
 FROM bench_ids AS n JOIN bench_kinds AS k ON k.number = n.i % {kinds};
 INSERT INTO judges (evaluation_id, position, id, name, description, category, passed, confidence, weight, reasoning, evidence)
 SELECT n.id, position, j.id, name, description, category, passed, confidence, weight, reasoning, '[]'
@@ -89,6 +92,8 @@ def _statements(rows: int, moments: dict[str, str]) -> list[str]:
         rare_ref=RARE_REF,
         common_ref=COMMON_REF,
         rare_task=RARE_TASK,
+        retired_task=RETIRED_TASK,
+        retired=rows // 10,
         kinds=KINDS,
         **moments,
     )

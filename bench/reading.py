@@ -132,6 +132,7 @@ def _targets(url: str, until: datetime) -> dict[str, str]:
     return {
         "a page": "/v1/verdicts",
         "a page of a common `task_type`": "/v1/verdicts?task_type=headshot",
+        "of one that only the oldest tenth has": f"/v1/verdicts?task_type={history.RETIRED_TASK}",
         "of a rare one": f"/v1/verdicts?task_type={history.RARE_TASK}",
         "of one that is not there": "/v1/verdicts?task_type=nothing",
         "of a rare `client_ref_prefix`": f"/v1/verdicts?client_ref_prefix={history.RARE_REF}",

@@ -1,7 +1,7 @@
 """The words of `receiver.core.matching` as SQL: the same table of words, the same answers."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Boolean, Column, ColumnElement, and_, exists, not_, or_, true
@@ -11,16 +11,22 @@ from sqlalchemy.sql.functions import GenericFunction
 from sqlalchemy.types import NullType
 
 from receiver.core.matching import NULL, WORDS, Comparison, Filter, compared
-from receiver.store.tables import NOT_BY_CALLBACK, UNAVAILABLE, issues, verdicts
+from receiver.store.tables import BY_ARRIVAL, NOT_BY_CALLBACK, UNAVAILABLE, issues, verdicts
 
 
-def condition(filter_: Filter, *, by_index: bool = True) -> ColumnElement[bool]:
-    """What the filter says of a row of `verdicts`. `by_index` False: rows are found otherwise, and by no index of its words.
+def condition(filter_: Filter, *, by: Container[str | None] = WORDS) -> ColumnElement[bool]:
+    """What the filter says of a row of `verdicts`. Rows may be found by an index of the words in `by`, and of no others.
 
     That is for SQLite, which takes any index that it can, though half of all rows may be in it, and sorts what it finds.
     """
-    words = (or_(*(_holds(name, value, by_index) for value in values)) for name, values in filter_.given().items())
+    words = (or_(*(_holds(name, value, name in by) for value in values)) for name, values in filter_.given().items())
     return and_(true(), *words)
+
+
+def in_order(filter_: Filter) -> str | None:
+    """The word that has one value, and an index with what that lets through in the order of arrival; None if no word has."""
+    given = filter_.given()
+    return next((word for word in BY_ARRIVAL if len(given.get(word, ())) == 1 and NULL not in given[word]), None)
 
 
 def _holds(name: str, wanted: Any, by_index: bool) -> ColumnElement[bool]:

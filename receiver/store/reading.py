@@ -12,7 +12,7 @@ from receiver.core.evaluation import embedded
 from receiver.core.lenient import read_json
 from receiver.core.matching import Filter
 from receiver.core.verdict import Verdict
-from receiver.store.filters import condition, indexed
+from receiver.store.filters import condition, in_order, indexed
 from receiver.store.tables import trees, verdicts
 
 Sort = Literal["received_at", "completed_at"]
@@ -73,14 +73,16 @@ def page(
 ) -> Page:
     """A page of stored verdicts, newest first by `sort`; those without that time are left out of it.
 
-    What is rare is looked for by its own index, and sorted; what is common is found soon by walking along the times. Left to
-    the databases this is a matter of luck: SQLite knows no numbers, and PostgreSQL thinks that all is spread evenly.
+    What is rare is looked for by its own index, and sorted; what is common is found soon by walking along the times, of one
+    word's rows alone where an index has them so. Left to the databases this is a matter of luck: SQLite knows no numbers, and
+    PostgreSQL thinks that all is spread evenly (docs/decisions/0014-rare-and-common.md).
     """
     column = verdicts.c[sort]
-    wanted = and_(condition(filter_, by_index=False), arrived.condition(), column.is_not(None))
+    few = _few(conn, filter_)
+    along = in_order(filter_) if few is None and sort == "received_at" else None
+    wanted = and_(condition(filter_, by=(along,)), arrived.condition(), column.is_not(None))
     if after is not None:
         wanted = and_(wanted, tuple_(column, verdicts.c.evaluation_id) < tuple_(*_bound(column, after)))
-    few = _few(conn, filter_)
     if few is not None:
         wanted = verdicts.c.evaluation_id.in_(_newest(conn, column, few, wanted, limit + 1))
     query = select(verdicts.c.document, column, verdicts.c.evaluation_id).where(wanted)

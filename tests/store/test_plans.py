@@ -30,8 +30,8 @@ from receiver.store.attempts import Failure, Noted
 from receiver.store.database import Database
 from receiver.store.outbox_desk import DeliveryFilter
 from receiver.store.reading import Position
-from receiver.store.tables import attempts as attempts_table
 from receiver.store.tables import (
+    BY_ARRIVAL,
     deliveries,
     events,
     issues,
@@ -43,6 +43,7 @@ from receiver.store.tables import (
     trees,
     verdicts,
 )
+from receiver.store.tables import attempts as attempts_table
 from receiver.store.tables import fetches as fetches_table
 from receiver.store.tables import releases as releases_table
 from tests.store.building import ALL, LEASE, NOW, SECOND, key, plan_at
@@ -73,7 +74,8 @@ def _filled(conn: Connection) -> None:
     for n in range(MANY):
         at = NOW + luck.randrange(10**6) * SECOND
         verdict = Verdict(evaluation_id=key(n), event="evaluation.completed", received_at=at, completed_at=at, tree="complete",
-                          client_ref=f"ref-{n}", run_id=f"run-{n}", revision=1)  # fmt: skip
+                          client_ref=f"ref-{n}", run_id=f"run-{n}", revision=1,
+                          **dict.fromkeys(("task_type", "model_id", "failure_code"), f"kind-{n % 2}"))  # fmt: skip
         table_rows[events].append(
             {"evaluation_id": key(n), "event": "evaluation.completed", "body": b"{}", "origin": "callback", "received_at": at,
              "repeats": 0, "waiting": n % 400 == 0}
@@ -252,6 +254,19 @@ async def test_index(full: Database, index: str, work: Work) -> None:
     plan, *_ = await full.write(plans_of, work)
     assert index in plan, plan
     assert not whole_tables(plan), plan
+
+
+@pytest.mark.parametrize("after", [None, Position(NOW + 10**6 * SECOND, key(1))], ids=["page", "next page"])
+@pytest.mark.parametrize("word", BY_ARRIVAL)
+async def test_walk(full: Database, monkeypatch: pytest.MonkeyPatch, word: str, after: Position | None) -> None:
+    """What is common is walked to along its own rows, in order, so that newer rows of others cost nothing."""
+    monkeypatch.setattr(reading, "FEW", 0)
+    value = {"run_id": "run-7", "client_ref": "ref-7"}.get(word, "kind-1")
+    filter_ = Filter.model_validate({word: [value], "overall_passed": ["null"]})
+    *_, plan = await full.read(plans_of, lambda conn: reading.page(conn, filter_, limit=50, after=after))
+    index = {"run_id": "verdicts_by_run", "model_id": "verdicts_by_model", "failure_code": "verdicts_by_failure"}
+    assert index.get(word, f"verdicts_by_{word}") in plan, plan
+    assert not re.search(r"TEMP B-TREE|Sort", plan), plan
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from sqlmodel import SQLModel
 
 from receiver.store.tables.columns import CLAIMABLE, DEAD, DUE, NOT_BY_CALLBACK, UNAVAILABLE, WAITING
 from receiver.store.tables.evaluations import (
+    BY_ARRIVAL,
     actions,
     events,
     gate_failures,
@@ -36,6 +37,7 @@ from receiver.store.tables.work import attempts, deliveries, fetches, lanes, pro
 metadata = SQLModel.metadata
 
 __all__ = [
+    "BY_ARRIVAL",
     "CLAIMABLE",
     "DEAD",
     "DUE",

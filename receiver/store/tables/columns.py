@@ -38,9 +38,9 @@ def bytes_column(**options: Any) -> Any:
     return Field(sa_type=LargeBinary, **options)
 
 
-def where(name: str, column: str, condition: TextClause) -> Index:
+def where(name: str, *columns: str, condition: TextClause) -> Index:
     """An index of the rows for which this holds."""
-    return Index(name, column, sqlite_where=condition, postgresql_where=condition)
+    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
 
 
 def table_of(model: type[SQLModel]) -> Table:

@@ -1,6 +1,7 @@
 """What came of evaluations: their events, their verdicts, their trees as rows; and what was released, in order."""
 
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, Index, text
@@ -69,22 +70,26 @@ class SetAside(SQLModel, table=True):
     last_repeat_at: datetime | None = moment_column()
 
 
+_ARRIVAL: Final = ("received_at", "evaluation_id")
+BY_ARRIVAL: Final = ("run_id", "client_ref", "failure_code", "model_id", "task_type")
+"""The columns whose index has the rows of each value in the order of arrival, those that tell the most apart first."""
+
+
 class VerdictRow(SQLModel, table=True):
     """The newest result: `document` is verdict.v1 as JSON, the other columns are what filters look at."""
 
     __tablename__ = "verdicts"
     __table_args__ = (
-        Index("verdicts_by_arrival", "received_at", "evaluation_id"),
+        Index("verdicts_by_arrival", *_ARRIVAL),
         Index("verdicts_by_completion", "completed_at", "evaluation_id"),
         # In the order of the bytes, so that it finds what begins with a text, whatever the database's language.
-        Index("verdicts_by_client_ref", "client_ref", postgresql_ops={"client_ref": "text_pattern_ops"}),
-        Index("verdicts_by_run", "run_id"),
-        # Of what may be rare: where it is common, a page is found by walking along the arrivals (`receiver.store.reading`).
-        where("verdicts_by_task_type", "task_type", text("task_type IS NOT NULL")),
-        where("verdicts_by_model", "model_id", text("model_id IS NOT NULL")),
-        where("verdicts_by_failure", "failure_code", text("failure_code IS NOT NULL")),
-        where("verdicts_unavailable", "tree", UNAVAILABLE),
-        where("verdicts_by_origin", "origin", NOT_BY_CALLBACK),
+        Index("verdicts_by_client_ref", "client_ref", *_ARRIVAL, postgresql_ops={"client_ref": "text_pattern_ops"}),
+        Index("verdicts_by_run", "run_id", *_ARRIVAL),
+        where("verdicts_by_task_type", "task_type", *_ARRIVAL, condition=text("task_type IS NOT NULL")),
+        where("verdicts_by_model", "model_id", *_ARRIVAL, condition=text("model_id IS NOT NULL")),
+        where("verdicts_by_failure", "failure_code", *_ARRIVAL, condition=text("failure_code IS NOT NULL")),
+        where("verdicts_unavailable", "tree", condition=UNAVAILABLE),
+        where("verdicts_by_origin", "origin", condition=NOT_BY_CALLBACK),
     )
 
     evaluation_id: UUID = id_column(primary_key=True)
