@@ -16,7 +16,7 @@ import click
 from bench import rates, report, stores
 from bench.measure import How, folder
 from bench.parts import PARTS
-from bench.processes import ROOT
+from bench.processes import ROOT, stolen_seconds
 from bench.stores import Kind
 
 POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
@@ -58,13 +58,15 @@ def main(only: str, out: Path, **options: Any) -> None:
 def _measure(name: str, how: How, made: report.Report) -> None:
     """One part. If it fails the others are measured all the same, and the report says why."""
     began, made.measured_at[name] = time.monotonic(), datetime.now(UTC)
+    stolen = stolen_seconds()
     click.echo(f"{name} …", err=True)
     try:
         made.parts[name] = PARTS[name].run(how)
     except Exception as error:  # noqa: BLE001 (whatever it is, it is told and ends the run with status 1)
         traceback.print_exc()
         made.failed[name] = f"{type(error).__name__}: {error}"
-    made.seconds_taken[name] = time.monotonic() - began
+    made.seconds_taken[name] = seconds = time.monotonic() - began
+    made.stolen[name] = (stolen_seconds() - stolen) / (seconds * (os.cpu_count() or 1))
     click.echo(f"{name}: {made.seconds_taken[name]:.0f} s", err=True)
 
 

@@ -1,7 +1,8 @@
 """How fast is everything that is stored read out, in how much memory, and what do callbacks notice of it?
 
-Beside a bare loop, a process that reads the documents with the driver alone and writes them to a socket: nothing is left out of
-it but that it holds one transaction from end to end. Both run on one core, and are read by the same reader.
+Beside a bare loop, a process that reads the documents with the driver alone and writes them to a socket, or to a file that is
+on the disk at the end: nothing is left out of it but that it holds one transaction from end to end. All run on one core, and
+what comes over a socket is read by the same reader.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
@@ -73,8 +74,9 @@ class Size(BaseModel):
         return figure(self.verdicts / each.seconds for each in self.rounds[way])
 
     def ratio(self, way: str) -> float:
-        """How fast it is beside the bare loop."""
-        return self.per_second(way).middle / self.per_second("bare").middle
+        """How fast it is beside the bare loop that writes to the same."""
+        bare = "bare, to a file" if way.startswith("command") else "bare"
+        return self.per_second(way).middle / self.per_second(bare).middle
 
     def memory(self, way: str) -> float:
         """The most in any round."""
@@ -113,6 +115,7 @@ def _size(url: str, here: Path, verdicts: int, rounds: int) -> Size:
     found: dict[str, list[Reading]] = {}
     for _ in range(rounds):
         found.setdefault("bare", []).append(_bare(url))
+        found.setdefault("bare, to a file", []).append(_bare_to_file(url, here))
         for format_ in FORMATS:
             with _serving(url, here) as server:
                 found.setdefault(f"GET, {format_}", []).append(_download(server, format_))
@@ -136,6 +139,14 @@ def _bare(url: str) -> Reading:
             size = _read(connection)
         seconds = time.perf_counter() - began
     return Reading(seconds=seconds, megabytes=size / 1e6, memory=_ended(process)["memory"])
+
+
+def _bare_to_file(url: str, here: Path) -> Reading:
+    path = here / "bare"
+    told = _ended(_started(["-m", "bench.export", url, str(path)], ROOT, {}))
+    size = path.stat().st_size
+    path.unlink()
+    return Reading(seconds=told["seconds"], megabytes=size / 1e6, memory=told["memory"])
 
 
 def _started(command: list[str], folder: Path, settings: dict[str, str]) -> "subprocess.Popen[bytes]":
@@ -332,22 +343,35 @@ def claims(exports: Exports) -> list[Claim]:
     return found
 
 
-async def _bare_loop(url: str, port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port)) as connection, connection.makefile("wb", 2**20) as out:
-        if url.startswith("sqlite:"):
-            with closing(sqlite3.connect(file_of(url))) as database:
-                for (document,) in database.execute(_QUERY):
-                    out.write(document.encode())
-                    out.write(b"\n")
-            return
-        database = await asyncpg.connect(url)
-        async with database.transaction():
-            async for row in database.cursor(_QUERY, prefetch=500):
-                out.write(row[0].encode())
-                out.write(b"\n")
-        await database.close()
+async def _bare_loop(url: str, write: Callable[[bytes], object]) -> None:
+    if url.startswith("sqlite:"):
+        with closing(sqlite3.connect(file_of(url))) as database:
+            for (document,) in database.execute(_QUERY):
+                write(document.encode())
+                write(b"\n")
+        return
+    database = await asyncpg.connect(url)
+    async with database.transaction():
+        async for row in database.cursor(_QUERY, prefetch=500):
+            write(row[0].encode())
+            write(b"\n")
+    await database.close()
+
+
+def main(url: str, to: str) -> None:
+    """All documents to a port of this machine, or to a file; prints the memory, and of a file the seconds."""
+    if to.isdigit():
+        with socket.create_connection(("127.0.0.1", int(to))) as connection, connection.makefile("wb", 2**20) as out:
+            asyncio.run(_bare_loop(url, out.write))
+    else:
+        began = time.perf_counter()
+        with Path(to).open("wb", 2**20) as file:
+            asyncio.run(_bare_loop(url, file.write))
+            file.flush()
+            os.fsync(file.fileno())
+        print(json.dumps({"seconds": time.perf_counter() - began}))
+    print_memory()
 
 
 if __name__ == "__main__":
-    asyncio.run(_bare_loop(sys.argv[1], int(sys.argv[2])))
-    print_memory()
+    main(*sys.argv[1:])

@@ -39,17 +39,24 @@ def read(folder: Path) -> report.Report:
 
 def joined(whole: report.Report, later: report.Report) -> report.Report:
     """With the later's parts in place of its own, in the order of all reports."""
-    parts, measured_at, taken, failed = (
+    parts, measured_at, taken, stolen, failed = (
         {name: found[name] for name in PARTS if name in found}
         for found in (
             whole.parts | later.parts,
             whole.measured_at | later.measured_at,
             whole.seconds_taken | later.seconds_taken,
+            whole.stolen | later.stolen,
             {name: why for name, why in whole.failed.items() if name not in later.parts} | later.failed,
         )
     )
     return later.model_copy(
-        update={"parts": parts, "measured_at": measured_at, "seconds_taken": taken, "failed": failed}
+        update={
+            "parts": parts,
+            "measured_at": measured_at,
+            "seconds_taken": taken,
+            "stolen": stolen,
+            "failed": failed,
+        }
     )
 
 

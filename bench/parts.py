@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel
 
 from bench import (
+    analysts,
     brokers,
     export,
     growth,
@@ -80,6 +81,7 @@ PARTS: Mapping[str, Part] = {
     "brokers": Part(brokers.TITLE, brokers.run, brokers.markdown, brokers.claims),
     "tries": Part(tries.TITLE, tries.run, tries.markdown),
     "reading": Part(reading.TITLE, reading.run, reading.markdown, reading.claims),
+    "sql": Part(analysts.TITLE, analysts.run, analysts.markdown),
     "export": Part(export.TITLE, export.run, export.markdown, export.claims),
     "stream": Part(streaming.TITLE, streaming.run, streaming.markdown, streaming.claims),
     "startup": Part("Starting", _startup, lambda found: as_list(startup.shown(found)), startup.claims),

@@ -44,6 +44,11 @@ def cores() -> tuple[int, int]:
     return usable[0], usable[-1]
 
 
+def stolen_seconds() -> float:
+    """Seconds of all processors, since the start, in which they would have worked and the host gave them to another machine."""
+    return int(Path("/proc/stat").read_text().split(maxsplit=9)[8]) / os.sysconf("SC_CLK_TCK")
+
+
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """What a process is started with: these settings, and nothing of the caller's but where programs are."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "VIRTUAL_ENV") if name in os.environ}

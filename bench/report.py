@@ -46,7 +46,8 @@ class Machine(BaseModel):
 class Report(BaseModel):
     """One run of `python -m bench`, or several in one (`bench.join`).
 
-    `parts` holds every figure of every round; `failed` why a part has none; `measured_at` when each was begun.
+    `parts` holds every figure of every round; `failed` why a part has none; `measured_at` when each was begun; `stolen`: which
+    part of the processors' time the host took for other machines meanwhile, from 0 to 1.
     """
 
     at: datetime
@@ -57,6 +58,7 @@ class Report(BaseModel):
     settings: dict[str, Any]
     seconds_taken: dict[str, float]
     measured_at: dict[str, datetime] = {}
+    stolen: dict[str, float] = {}
     parts: dict[str, SerializeAsAny[BaseModel]]
     failed: dict[str, str]
 
@@ -135,9 +137,11 @@ def _foot(report: Report) -> str:
     )
     durable = [f"{kind}: {said}." for kind, said in report.durability.items()]
     parts = ", ".join(f"{name} {at:%Y-%m-%d %H:%M}" for name, at in report.measured_at.items())
+    stolen = ", ".join(f"{name} {share:.1%}" for name, share in report.stolen.items())
     lines = [
         when,
         *([f"Begun: {parts}."] if parts else []),
+        *([f"Of the processors' time the host took meanwhile: {stolen}."] if stolen else []),
         where,
         *durable,
         ", ".join(f"{name} {number}" for name, number in report.versions.items()) + ".",

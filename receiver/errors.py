@@ -16,9 +16,10 @@
         ├── BodyTooLarge             413  BODY_TOO_LARGE
         ├── UnsupportedMediaType     415  UNSUPPORTED_MEDIA_TYPE
         ├── Invalid                  422  VALIDATION_ERROR, `errors` names each field
-        ├── RateLimited              429  RATE_LIMITED         what Runflow answered to what was handed on to it
         ├── RunflowRefusesKey        502  RUNFLOW_REFUSED      the operator must mend the key
-        └── RunflowAway              504  RUNFLOW_UNAVAILABLE
+        └── RunflowNotNow            Runflow may take it another time
+            ├── RateLimited          429  RATE_LIMITED         what Runflow answered to what was handed on to it
+            └── RunflowAway          504  RUNFLOW_UNAVAILABLE
 
 The status of each is in one table, in `receiver.web.answers`. A message never holds a secret, a signature or the full
 address of a sink: it is shown, logged and kept by others.
@@ -148,27 +149,27 @@ class Invalid(RequestError):
         self.problems = list(problems)
 
 
-class RateLimited(RequestError):
-    """Runflow takes no more just now. `after`: the seconds that it asks to wait."""
-
-    code = "RATE_LIMITED"
-
-    def __init__(self, message: str, after: float | None = None) -> None:
-        super().__init__(message)
-        self.after = after
-
-
 class RunflowRefusesKey(RequestError):
     """Runflow does not take this service's key for this, or there is none: whoever runs the service has to mend it."""
 
     code = "RUNFLOW_REFUSED"
 
 
-class RunflowAway(RequestError):
-    """Runflow did not answer, or is in trouble. `after`: the seconds that it asks to wait."""
-
-    code = "RUNFLOW_UNAVAILABLE"
+class RunflowNotNow(RequestError):
+    """Runflow may take it another time. `after`: the seconds that it asks to wait."""
 
     def __init__(self, message: str, after: float | None = None) -> None:
         super().__init__(message)
         self.after = after
+
+
+class RateLimited(RunflowNotNow):
+    """Runflow takes no more just now."""
+
+    code = "RATE_LIMITED"
+
+
+class RunflowAway(RunflowNotNow):
+    """Runflow did not answer, or is in trouble."""
+
+    code = "RUNFLOW_UNAVAILABLE"

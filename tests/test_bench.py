@@ -67,6 +67,7 @@ def test_it_measures_and_writes_its_tables(tmp_path: Path) -> None:
         ("several", "| SQLite |"),
         ("storage", "| `verdicts` |"),
         ("tries", "| SQLite |"),
+        ("sql", "| Dead letters and their reasons |"),
         ("export", "| SQLite | 1,000 | GET, ndjson |"),
     ],
 )

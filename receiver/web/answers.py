@@ -53,7 +53,7 @@ def _headers(error: errors.ReceiverError) -> dict[str, str]:
         return {"WWW-Authenticate": error.scheme}
     if isinstance(error, errors.MethodNotAllowed):
         return {"Allow": error.allowed}
-    if isinstance(error, errors.RateLimited | errors.RunflowAway):
+    if isinstance(error, errors.RunflowNotNow):
         return {"Retry-After": str(math.ceil(error.after or RETRY_AFTER_SECONDS))}
     return {}
 
