@@ -6,6 +6,7 @@ question is asked of both in turn, over HTTP, by one client. Then callbacks come
 
 import asyncio
 import os
+import random
 import subprocess
 import sys
 import time
@@ -38,7 +39,8 @@ ASKED = 60
 """How often each question is asked."""
 READERS = 20
 THINK_SECONDS = 0.5
-"""What a reader waits between an answer and its next question."""
+"""What a reader waits between an answer and its next question, on average: between nothing and twice that, or twenty that began
+together would go on asking together."""
 CALLBACKS_PER_SECOND = 300.0
 ROUNDS = 3
 TOKEN = "token-of-a-measurement-0123456789"
@@ -205,9 +207,10 @@ async def read_on(urls: list[str]) -> None:
     """Twenty readers, each with a question after the other, until the process is ended."""
 
     async def one(number: int) -> None:
+        luck = random.Random(number)
         for count in range(number, sys.maxsize):
+            await asyncio.sleep(luck.uniform(0, 2 * THINK_SECONDS))
             await _ask(client, urls[count % len(urls)])
-            await asyncio.sleep(THINK_SECONDS)
 
     headers = {"Authorization": f"Bearer {TOKEN}"}
     limits = httpx.Limits(max_connections=READERS)
