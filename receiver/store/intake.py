@@ -57,6 +57,15 @@ _POSTGRES_INSERT = (
     " ON CONFLICT DO NOTHING RETURNING evaluation_id, event"
 )
 _SQLITE_BODY = "SELECT body FROM events WHERE evaluation_id = ? AND event = ?"
+# The first of a key in a batch is stored, or counted where it is known: one round trip, one sync. The unique index leads to what
+# is known: a join with the batch would be planned by what PostgreSQL believes of a table that it has not looked at lately.
+_POSTGRES_TAKE = (
+    f"INSERT INTO events ({_COLUMNS}, repeats, waiting) SELECT *, 0, true"  # noqa: S608 (constants)
+    " FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])"
+    " ON CONFLICT (evaluation_id, event)"
+    " DO UPDATE SET repeats = events.repeats + 1, last_repeat_at = excluded.received_at"
+    " RETURNING evaluation_id, event, CASE WHEN repeats > 0 THEN body END"
+)
 # An UPDATE takes its rows in any order; locking them first, in the order of their keys, keeps two processes from waiting for
 # each other.
 _POSTGRES_COUNT = """
@@ -257,20 +266,32 @@ Finish = Callable[[Sequence[EventArrival], Sequence[OtherArrival]], Awaitable[No
 async def accept_directly(fetch: Fetch, finish: Finish, arrivals: Sequence[Arrival]) -> list[Taken]:
     """`accept` over PostgreSQL's own driver, which takes a fifth of the CPU time that it takes through SQLAlchemy.
 
-    Each statement is durable by itself: a transaction around them would be two more round trips for every batch. What is cut
-    off between two of them is answered 503, comes again, and is seen to then.
+    Each statement is durable by itself: a transaction around them would be two more round trips for every batch. Most batches
+    have one; one with a key more than once has two. What is cut off between them is answered 503, comes again, and is seen to
+    then.
     """
-    new: set[Key] = set()
-    if first := firsts(arrivals):
-        new = {(key, event) for key, event in await fetch(_POSTGRES_INSERT, _columns(first))}
-    taken, left = sort_out(arrivals, new)
-    different: list[EventArrival] = []
-    if left.repeats:
-        rows = await fetch(_POSTGRES_COUNT, _without_body(counts(left.repeats)))
-        different = differing(left.repeats, {(key, event): body for key, event, body in rows})
+    first = firsts(arrivals)
+    rows = await fetch(_POSTGRES_TAKE, _columns(first)) if first else []
+    stored = {(key, event): body for key, event, body in rows if body is not None}
+    taken, left = sort_out(arrivals, {(key, event) for key, event, body in rows if body is None})
+    if uncounted := _all_but_the_first(left.repeats, stored.keys()):
+        found = await fetch(_POSTGRES_COUNT, _without_body(counts(uncounted)))
+        stored |= {(key, event): body for key, event, body in found}
+    different = differing(left.repeats, stored)
     if different or left.others:
         await finish(different, left.others)
     return taken
+
+
+def _all_but_the_first(repeats: Iterable[EventArrival], of: Iterable[Key]) -> list[EventArrival]:
+    """Without the first with each of these keys."""
+    keys, found = set(of), []
+    for each in repeats:
+        if each.key in keys:
+            keys.remove(each.key)
+        else:
+            found.append(each)
+    return found
 
 
 def _order(arrival: EventArrival) -> tuple[int, str]:
