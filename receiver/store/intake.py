@@ -57,8 +57,8 @@ _POSTGRES_INSERT = (
     " ON CONFLICT DO NOTHING RETURNING evaluation_id, event"
 )
 _SQLITE_BODY = "SELECT body FROM events WHERE evaluation_id = ? AND event = ?"
-# The first of a key in a batch is stored, or counted where it is known: one round trip, one sync. The unique index leads to what
-# is known: a join with the batch would be planned by what PostgreSQL believes of a table that it has not looked at lately.
+# The first of a key in a batch is stored, or counted where it is known: one round trip, one sync. The unique index leads to
+# what is known: a join with the batch would be planned by what PostgreSQL believes of a table that it has not looked at lately.
 _POSTGRES_TAKE = (
     f"INSERT INTO events ({_COLUMNS}, repeats, waiting) SELECT *, 0, true"  # noqa: S608 (constants)
     " FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])"
