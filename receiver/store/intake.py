@@ -51,18 +51,16 @@ _SQLITE_COUNTS = [_sqlite_count(rows) for rows in range(1, MOST_IN_ONE + 1)]
 _SQLITE_NEWEST = "SELECT evaluation_id, event FROM events WHERE rowid > ?"
 _NONE = 2**63 - 1
 """No row has a higher number."""
-_POSTGRES_INSERT = (
+_POSTGRES_ROWS = (
     f"INSERT INTO events ({_COLUMNS}, repeats, waiting) SELECT *, 0, true"  # noqa: S608 (constants)
     " FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])"
-    " ON CONFLICT DO NOTHING RETURNING evaluation_id, event"
 )
+_POSTGRES_INSERT = f"{_POSTGRES_ROWS} ON CONFLICT DO NOTHING RETURNING evaluation_id, event"
 _SQLITE_BODY = "SELECT body FROM events WHERE evaluation_id = ? AND event = ?"
 # The first of a key in a batch is stored, or counted where it is known: one round trip, one sync. The unique index leads to
 # what is known: a join with the batch would be planned by what PostgreSQL believes of a table that it has not looked at lately.
 _POSTGRES_TAKE = (
-    f"INSERT INTO events ({_COLUMNS}, repeats, waiting) SELECT *, 0, true"  # noqa: S608 (constants)
-    " FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])"
-    " ON CONFLICT (evaluation_id, event)"
+    f"{_POSTGRES_ROWS} ON CONFLICT (evaluation_id, event)"
     " DO UPDATE SET repeats = events.repeats + 1, last_repeat_at = excluded.received_at"
     " RETURNING evaluation_id, event, CASE WHEN repeats > 0 THEN body END"
 )
