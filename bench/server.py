@@ -36,7 +36,7 @@ from bench.callbacks import SECRET
 from receiver.app import Application
 from receiver.cli.serving import Server, address_of, listen, server_config
 from receiver.core.signature import Keyring, Secret
-from receiver.pipeline.intake import Intake, IntakeLimits
+from receiver.pipeline.intake import Intake, IntakeLimits, Tell
 from receiver.settings import load_settings
 from receiver.store import schema
 from receiver.store.database import Database, open_database
@@ -79,10 +79,8 @@ class StoresNothing(Intake):
     def __init__(self) -> None:
         """Opens nothing."""
 
-    def accept(self, arrival: Arrival) -> "asyncio.Future[Taken]":
-        stored: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
-        stored.set_result(Taken.NEW)
-        return stored
+    def accept(self, arrival: Arrival, tell: Tell) -> None:
+        tell(Taken.NEW)
 
 
 def hooked(intake: Intake) -> Application:

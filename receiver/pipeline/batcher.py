@@ -8,6 +8,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 _STILL_BUSY = 5
@@ -36,25 +37,29 @@ class Batcher(Generic[Item, Result]):
         self._most = most
         self._gather = gather
         self._flushed_at = -math.inf
-        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._waiting: list[tuple[Item, Callable[[Result | Exception], object]]] = []
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def put(self, item: Item) -> "asyncio.Future[Result]":
         """A future of what `flush` said of this item, or of what it raised."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        self.hand(item, partial(_resolve, future))
+        return future
+
+    def post(self, item: Item) -> None:
+        """Like `put`, where nobody waits for the outcome."""
+        self.hand(item, _forget)
+
+    def hand(self, item: Item, tell: "Callable[[Result | Exception], object]") -> None:
+        """Like `put`; `tell` is called with the outcome, at once when it is known. That is 1 to 2 µs less than a future."""
+        self._waiting.append((item, tell))
         if self._in_flight < self._flights:
             self._in_flight += 1
             # A task starts after those that are ready now, so that their items are in its batch too.
             flight = asyncio.create_task(self._fly())
             self._tasks.add(flight)
             flight.add_done_callback(self._tasks.discard)
-        return future
-
-    def post(self, item: Item) -> None:
-        """Like `put`, where nobody waits for the outcome."""
-        self.put(item).add_done_callback(retrieve)
 
     async def drained(self) -> None:
         """Returns when nothing is waiting or under way."""
@@ -67,13 +72,13 @@ class Batcher(Generic[Item, Result]):
             batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
             try:
                 results = await self._flush([item for item, _ in batch])
-                outcomes: list[tuple[asyncio.Future[Result], Result | Exception]]
-                outcomes = [(future, result) for (_, future), result in zip(batch, results, strict=True)]
+                outcomes: list[tuple[Callable[[Result | Exception], object], Result | Exception]]
+                outcomes = [(tell, result) for (_, tell), result in zip(batch, results, strict=True)]
             except Exception as error:  # noqa: BLE001 (it belongs to those who wait for it)
-                outcomes = [(future, error) for _, future in batch]
+                outcomes = [(tell, error) for _, tell in batch]
             self._flushed_at = time.monotonic()
-            for future, outcome in outcomes:
-                _resolve(future, outcome)
+            for tell, outcome in outcomes:
+                _tell(tell, outcome)
         # Here, not when the task is seen to be done: an item that comes between must start a flight.
         self._in_flight -= 1
 
@@ -83,10 +88,16 @@ class Batcher(Generic[Item, Result]):
             await asyncio.sleep(self._gather)
 
 
-def retrieve(future: "asyncio.Future[Result]") -> None:
-    """Looks at an outcome that nobody waits for, which would otherwise be reported as forgotten."""
-    if not future.cancelled():
-        future.exception()
+def _tell(tell: "Callable[[Result | Exception], object]", outcome: "Result | Exception") -> None:
+    try:
+        tell(outcome)
+    except Exception as error:  # noqa: BLE001 (the others are to be told, and the next batch is to fly)
+        context = {"message": "whoever was told of an outcome failed", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(context)
+
+
+def _forget(_: object) -> None:
+    """Nobody waits."""
 
 
 def _resolve(future: "asyncio.Future[Result]", result: "Result | Exception") -> None:

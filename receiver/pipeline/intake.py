@@ -1,6 +1,7 @@
 """Taking in what was verified: bounded, durable before it returns."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ LONGEST_WAIT = 4.0
 """Seconds until a callback that cannot be stored is answered 503: Runflow may wait no more than five."""
 LOOK_EVERY = 0.1
 """Seconds between two looks at what waits too long."""
+
+Tell = Callable[[Taken | Exception], object]
+"""Hears what became of an arrival: that it is durable, or why not."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +63,20 @@ class Intake:
             return StoreUnavailable("queue_full", "too many callbacks wait to be stored")
         return None
 
-    def accept(self, arrival: Arrival) -> "asyncio.Future[Taken]":
-        """A future that is done when the arrival is durable. Raises `StoreUnavailable` if it cannot be taken just now.
+    def accept(self, arrival: Arrival, tell: Tell) -> None:
+        """Has `tell` called once, when the arrival is durable. Raises `StoreUnavailable` if it cannot be taken just now.
 
-        The future may raise it too; the arrival may then have been stored all the same.
+        It may be told `StoreUnavailable`, too; the arrival may then have been stored all the same.
         """
         refusal = self.refuses
         if refusal is not None:
             raise refusal
         self._rows += 1
         self._bytes += len(arrival.body)
-        # The batch goes its way whether or not anybody waits for this future, so it may be cancelled, and needs no shield.
-        future = self._batcher.put(arrival)
-        self._deadlines.watch(future, self.longest_wait)
-        return future
+        caller = _Caller(tell)
+        # The batch goes its way whether or not the caller still waits.
+        self._batcher.hand(arrival, caller.hear)
+        self._deadlines.watch(caller, self.longest_wait)
 
     async def _store(self, arrivals: list[Arrival]) -> list[Taken]:
         try:
@@ -90,28 +94,45 @@ class Intake:
         await self._batcher.drained()
 
 
+class _Caller:
+    """Who waits for an arrival, until told."""
+
+    __slots__ = ("deadline", "tell")
+
+    def __init__(self, tell: Tell) -> None:
+        self.tell: Tell | None = tell
+        self.deadline = math.inf
+
+    def hear(self, outcome: Taken | Exception) -> None:
+        """Passes the first outcome on."""
+        tell, self.tell = self.tell, None
+        if tell is not None:
+            tell(outcome)
+
+
 class _Deadlines:
     """Ends waits that last too long. One timer looks at all of them: a timer for each costs as much as parsing does."""
 
     def __init__(self) -> None:
-        self._watched: list[tuple[float, asyncio.Future[Taken]]] = []
+        self._watched: list[_Caller] = []
         self._is_looking = False
 
-    def watch(self, future: "asyncio.Future[Taken]", seconds: float) -> None:
-        """Gives `future` up in so many seconds, or `LOOK_EVERY` later, unless it is done by then."""
+    def watch(self, caller: _Caller, seconds: float) -> None:
+        """Gives `caller` up in so many seconds, or `LOOK_EVERY` later, unless it is told by then."""
         loop = asyncio.get_running_loop()
-        self._watched.append((loop.time() + seconds, future))
+        caller.deadline = loop.time() + seconds
+        self._watched.append(caller)
         if not self._is_looking:
             self._is_looking = True
             loop.call_later(LOOK_EVERY, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        waiting = [each for each in self._watched if not each[1].done()]
-        self._watched = [each for each in waiting if each[0] > now]
-        for deadline, future in waiting:
-            if deadline <= now:
-                future.set_exception(StoreUnavailable("database", "the database did not answer in time"))
+        waiting = [each for each in self._watched if each.tell is not None]
+        self._watched = [each for each in waiting if each.deadline > now]
         self._is_looking = bool(self._watched)
         if self._is_looking:
             loop.call_later(LOOK_EVERY, self._look, loop)
+        for caller in waiting:
+            if caller.deadline <= now:
+                loop.call_soon(caller.hear, StoreUnavailable("database", "the database did not answer in time"))

@@ -89,15 +89,15 @@ class Hook:
             arrival = EventArrival(key, event, body, origin_of(key), label, request_id, self._now())
         else:
             arrival = _aside(meaning, delivered, label, self._now())
-        self._intake.accept(arrival).add_done_callback(partial(self._settle, meaning, arrival, respond))
+        self._intake.accept(arrival, partial(self._settle, meaning, arrival, respond))
 
-    def _settle(self, meaning: Meaning, arrival: Arrival, respond: Respond, stored: "asyncio.Future[Taken]") -> None:
+    def _settle(self, meaning: Meaning, arrival: Arrival, respond: Respond, outcome: Taken | Exception) -> None:
         """Answers a callback of which it is known whether it was stored."""
-        if (error := stored.exception()) is not None:
-            respond(self._refusal(error))
+        if isinstance(outcome, Exception):
+            respond(self._refusal(outcome))
         elif not isinstance(meaning, EvaluationEvent):
             respond(_answer_to_other(meaning, arrival.request_id))
-        elif stored.result() is Taken.NEW:
+        elif outcome is Taken.NEW:
             respond(Reply(202, b'{"result":"accepted","evaluation_id":%b}' % as_json(meaning.evaluation_id)))
         else:
             respond(Reply(200, b'{"result":"duplicate","evaluation_id":%b}' % as_json(meaning.evaluation_id)))

@@ -6,6 +6,7 @@ answered by one write; all others, and all other requests, go by ASGI.
 """
 
 import asyncio
+import math
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final, cast
@@ -35,10 +36,48 @@ class HttpProtocol(HttpToolsProtocol):
         self._hook = hook
         self._longest = min(hook.body_bytes, HIGH_WATER_LIMIT)
         self._common: tuple[object, bytes] = (None, b"")
+        self._idle_since = math.inf
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection is open."""
         super().connection_made(cast("asyncio.Transport", Joined(transport)))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Something comes: this is no idle connection."""
+        self._idle_since = math.inf
+
+    def on_response_complete(self) -> None:
+        """An answer was written: from now on the connection is idle.
+
+        Uvicorn sets a timer at each answer and cancels it at each request, which is 1 to 1.5 µs. Here it is left to run out,
+        and then looks for how long the connection was idle.
+        """
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_after(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Ends the connection if it was idle for long enough, and else looks again when it may have been."""
+        self.timeout_keep_alive_task = None
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left <= 0:
+            super().timeout_keep_alive_handler()
+        elif left < math.inf:  # else a request is under way, and its answer sets the timer
+            self._look_after(left)
+
+    def _look_after(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def send_400_response(self, msg: str) -> None:
         """Answers and hangs up, for nobody knows where the next request would begin."""
@@ -155,6 +194,7 @@ class Joined:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
+        self.is_closing = transport.is_closing  # asked for each answer, and by `__getattr__` that would be 0.3 µs
         self._call_soon = asyncio.get_running_loop().call_soon
         self._held: list[bytes] = []
 

@@ -106,6 +106,20 @@ async def test_a_flush_that_tells_too_little_is_an_error() -> None:
         await batcher.put(4)
 
 
+async def test_one_who_fails_when_told_costs_the_others_nothing() -> None:
+    """The event loop hears of it, all others of the batch are told, and the next batch flies."""
+    reported: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    batcher = Batcher(doubled)
+    told: list[object] = []
+    batcher.hand(1, lambda _: told[0])
+    batcher.hand(2, told.append)
+    await batcher.drained()
+    assert told == [4]
+    assert [type(each["exception"]) for each in reported] == [IndexError]
+    assert await batcher.put(3) == 6
+
+
 async def test_one_who_has_gone_costs_the_others_nothing() -> None:
     """What a cancelled caller put is flushed all the same, and the others get theirs."""
     flushes = Flushes()

@@ -22,6 +22,7 @@ from receiver.pipeline.station import EVENTS
 from receiver.sinks.base import Again, Done, Down, Outcome
 from receiver.store.audit import audit
 from receiver.store.database import Database, open_database, system_clock
+from tests.pipeline.accepting import accepted
 from tests.pipeline.clock import DEADLINE, Clock, until, until_awaited
 from tests.pipeline.desk import Desk, arrival, cancelled, client_of, leased, living, plan_of
 from tests.pipeline.outage import Interrupted
@@ -53,7 +54,7 @@ async def take_in(desk: Desk, keys: Sequence[UUID]) -> None:
     async def come(key: UUID) -> None:
         while True:
             with suppress(StoreUnavailable):
-                await intake.accept(arrival(desk.runflow, key, desk.database.now()))
+                await accepted(intake, arrival(desk.runflow, key, desk.database.now()))
                 return
 
     async with asyncio.timeout(DEADLINE):

@@ -1,11 +1,15 @@
 """What happens on the connection itself: kept-alive, pipelined, given up half way, or not HTTP at all."""
 
+import asyncio
 import json
+from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
 from receiver.store.tables import events, set_aside
 from receiver.web.hook import PATH
+from receiver.web.protocol import HttpProtocol
 from tests.web.logged import Lines
 from tests.web.receivers import WAYS, Receiver, callback, guarded, signed, until
 from tests.web.wire import Answer, Wire, request
@@ -57,6 +61,55 @@ async def test_a_connection_that_is_to_be_closed(on_sqlite: Receiver) -> None:
     async with Wire(on_sqlite.port) as wire:
         answer = await wire.ask(request("POST", PATH, [signed(body), ("Connection", "close")], body))
         assert (answer.status, await wire.ended()) == (202, b"")
+
+
+@pytest.fixture
+def hasty(on_sqlite: Receiver) -> Iterator[Receiver]:
+    """A receiver that ends connections that are idle for a tenth of a second."""
+    config = on_sqlite.server.config
+    usual, config.timeout_keep_alive = config.timeout_keep_alive, 0.1  # type: ignore[assignment]
+    yield on_sqlite
+    config.timeout_keep_alive = usual
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_idle_connection_is_ended(hasty: Receiver, way: str) -> None:
+    """After an answer the server waits for the next request for as long as it was told to, and then hangs up."""
+    _, body = callback()
+    async with Wire(hasty.port) as wire:
+        assert (await wire.ask(request("POST", way, [signed(body)], body))).status == 202
+        assert await wire.ended() == b""
+    assert not hasty.server.server_state.connections
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_request_that_takes_its_time_is_not_idle(hasty: Receiver, way: str) -> None:
+    """A caller whose body comes late is waited for, and its connection lasts."""
+    _, body = callback()
+    head = request("POST", way, [signed(body), ("Content-Length", str(len(body)))])
+    async with Wire(hasty.port) as wire:
+        await wire.ask(head + body)
+        await wire.send(head + body[:100])
+        await asyncio.sleep(0.5)
+        assert (await wire.ask(body[100:])).status == 200
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_connection_in_use_is_kept(on_sqlite: Receiver, way: str) -> None:
+    """The timer of the first answer, when it has run out, finds a connection that was used since, and waits for the rest."""
+    _, body = callback()
+    asked = request("POST", way, [signed(body)], body)
+    async with Wire(on_sqlite.port) as wire:
+        await wire.ask(asked)
+        [one] = on_sqlite.server.server_state.connections
+        connection = cast("HttpProtocol", one)
+        timer = connection.timeout_keep_alive_task
+        for _ in range(3):
+            await wire.ask(asked)
+        assert connection.timeout_keep_alive_task is timer
+        connection.timeout_keep_alive_handler()
+        assert connection.timeout_keep_alive_task is not timer
+        assert (await wire.ask(asked)).status == 200
 
 
 @pytest.mark.parametrize("sent", [0, 1, 100])
