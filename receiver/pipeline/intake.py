@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -119,15 +120,15 @@ class _Deadlines:
 
     def watch(self, caller: _Caller, seconds: float) -> None:
         """Gives `caller` up in so many seconds, or `LOOK_EVERY` later, unless it is told by then."""
-        loop = asyncio.get_running_loop()
-        caller.deadline = loop.time() + seconds
+        caller.deadline = time.monotonic() + seconds  # the loop's own would be a system call, to find the loop
         self._watched.append(caller)
         if not self._is_looking:
             self._is_looking = True
+            loop = asyncio.get_running_loop()
             loop.call_later(LOOK_EVERY, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
+        now = time.monotonic()
         waiting = [each for each in self._watched if each.tell is not None]
         self._watched = [each for each in waiting if each.deadline > now]
         self._is_looking = bool(self._watched)

@@ -131,22 +131,25 @@ class Rest(NamedTuple):
 
 def firsts(arrivals: Iterable[Arrival]) -> list[EventArrival]:
     """The events of a batch, each key once, in the order of all batches: two processes cannot wait for each other."""
-    found: dict[Key, EventArrival] = {}
+    found: dict[tuple[int, str], EventArrival] = {}
     for each in arrivals:
         if isinstance(each, EventArrival):
-            found.setdefault((each.evaluation_id, each.event), each)
-    return sorted(found.values(), key=_order)
+            found.setdefault((each.evaluation_id.int, each.event), each)
+    return [found[key] for key in sorted(found)]
 
 
-def sort_out(arrivals: Iterable[Arrival], new: set[Key]) -> tuple[list[Taken], Rest]:
+def sort_out(arrivals: Sequence[Arrival], new: Sequence[Key]) -> tuple[list[Taken], Rest]:
     """Tells of each arrival, in order, whether it was new, and what is left to do. `new`: the keys that were inserted."""
     outcome, rest = [], Rest([], [])
+    if len(new) == len(arrivals):  # nearly always, and a UUID's hash is Python
+        return [Taken.NEW] * len(new), rest
+    left = set(new)
     for each in arrivals:
         taken = Taken.NEW
         if isinstance(each, OtherArrival):
             rest.others.append(each)
-        elif (key := (each.evaluation_id, each.event)) in new:
-            new.remove(key)  # the next one with this key is a repeat
+        elif (key := each.key) in left:
+            left.remove(key)  # the next one with this key is a repeat
         else:
             taken = Taken.REPEAT
             rest.repeats.append(each)
@@ -195,27 +198,27 @@ def accept(conn: Connection, arrivals: Sequence[Arrival]) -> list[Taken]:
     return taken
 
 
-def _insert(conn: Connection, arrivals: Sequence[EventArrival]) -> set[Key]:
+def _insert(conn: Connection, arrivals: Sequence[EventArrival]) -> list[Key]:
     """Inserts those whose key is new and returns their keys. No key is there twice."""
     if not arrivals:
-        return set()
+        return []
     if conn.dialect.name == "postgresql":
-        return {(key, event) for key, event in conn.exec_driver_sql(_POSTGRES_INSERT, _columns(arrivals))}
+        return [(key, event) for key, event in conn.exec_driver_sql(_POSTGRES_INSERT, _columns(arrivals))]
     return _insert_on_sqlite(conn.connection.cursor(), arrivals)
 
 
-def _insert_on_sqlite(cursor: Any, arrivals: Sequence[EventArrival]) -> set[Key]:
+def _insert_on_sqlite(cursor: Any, arrivals: Sequence[EventArrival]) -> list[Key]:
     rows = [
         (evaluation_id.bytes, event, body, *rest, moment_text(received_at))
         for evaluation_id, event, body, *rest, received_at in arrivals
     ]
     inserted = _execute_together(cursor, _SQLITE_INSERTS, rows)
     if inserted == len(rows):
-        return {each.key for each in arrivals}
+        return [each.key for each in arrivals]
     # This connection alone writes, so what it has just inserted has the highest numbers, one after the other.
     newest = cursor.execute(_SQLITE_NEWEST, (cursor.lastrowid - inserted if inserted else _NONE,))
     new = set(newest.fetchall())
-    return {each.key for each in arrivals if (each.evaluation_id.bytes, each.event) in new}
+    return [each.key for each in arrivals if (each.evaluation_id.bytes, each.event) in new]
 
 
 def _count(conn: Connection, repeats: Sequence[Repeats]) -> dict[Key, bytes]:
@@ -271,7 +274,7 @@ async def accept_directly(fetch: Fetch, finish: Finish, arrivals: Sequence[Arriv
     first = firsts(arrivals)
     rows = await fetch(_POSTGRES_TAKE, _columns(first)) if first else []
     stored = {(key, event): body for key, event, body in rows if body is not None}
-    taken, left = sort_out(arrivals, {(key, event) for key, event, body in rows if body is None})
+    taken, left = sort_out(arrivals, [(key, event) for key, event, body in rows if body is None])
     if uncounted := _all_but_the_first(left.repeats, stored.keys()):
         found = await fetch(_POSTGRES_COUNT, _without_body(counts(uncounted)))
         stored |= {(key, event): body for key, event, body in found}
