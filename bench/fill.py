@@ -6,7 +6,9 @@ The rows are slim. What is measured on top of them is the cost of finding a key 
 import os
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 from bench.callbacks import IdKind, uuid4_bytes, uuid7_bytes
 from bench.stores import execute, file_of, migrate
@@ -44,29 +46,42 @@ def fill(url: str, rows: int, ids: IdKind) -> float:
     return time.monotonic() - began
 
 
-def _fill_sqlite(url: str, rows: int, ids: IdKind) -> None:
-    new_id = uuid7_bytes if ids == "v7" else uuid4_bytes
-    with closing(sqlite3.connect(file_of(url), isolation_level=None)) as connection:
-        connection.create_function("new_id", 0, new_id)
+def fill_events(connection: sqlite3.Connection, rows: int, new_id: Callable[[], bytes | str]) -> None:
+    """So many events in SQLite's table, under these ids."""
+    connection.create_function("new_id", 0, new_id)
+    numbers = f"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})"
+    event = _EVENT.format(body="x'7b7d'", no=0)
+    connection.execute(f"{_INTO_EVENTS} {numbers} SELECT new_id(), {event} FROM n")
+
+
+@contextmanager
+def hasty(file: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that waits for no disk, until it is closed: then all is there."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         for pragma in _SQLITE_FAST:
             connection.execute(f"PRAGMA {pragma}")
-        numbers = f"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})"
-        event = _EVENT.format(body="x'7b7d'", no=0)
+        connection.execute("BEGIN")
+        yield connection
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode=WAL")
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+
+
+def _fill_sqlite(url: str, rows: int, ids: IdKind) -> None:
+    with hasty(file_of(url)) as connection:
         indexes = connection.execute(
             "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'verdicts' AND sql IS NOT NULL"
         ).fetchall()
-        statements = (
-            *(f"DROP INDEX {name}" for name, _ in indexes),
-            f"{_INTO_EVENTS} {numbers} SELECT new_id(), {event} FROM n",
+        for name, _ in indexes:
+            connection.execute(f"DROP INDEX {name}")
+        fill_events(connection, rows, uuid7_bytes if ids == "v7" else uuid4_bytes)
+        for statement in (
             _VERDICTS.format(ref="hex(evaluation_id)"),
             _FETCHES.format(no=0),
             *(made for _, made in indexes),
-        )
-        for statement in ("BEGIN", *statements, "COMMIT"):
+        ):
             connection.execute(statement)
-        connection.execute("PRAGMA journal_mode=WAL")
-    with file_of(url).open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _fill_postgres(url: str, rows: int, ids: IdKind) -> None:

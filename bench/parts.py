@@ -9,6 +9,7 @@ from bench import (
     brokers,
     export,
     growth,
+    ids,
     lanes,
     latency,
     layers,
@@ -72,6 +73,7 @@ PARTS: Mapping[str, Part] = {
     "memory": Part(memory.TITLE, memory.run, memory.markdown, memory.claims),
     "pressure": Part(pressure.TITLE, pressure.run, pressure.markdown, pressure.claims),
     "growth": Part(growth.TITLE, growth.run, growth.markdown, growth.claims),
+    "ids": Part(ids.TITLE, ids.run, ids.markdown, ids.claims),
     "several": Part(several.TITLE, several.run, several.markdown, several.claims),
     "pipeline": Part(
         "The pipeline", _pipelines, lambda found: pipeline.table(found.runs), lambda found: pipeline.claims(found.runs)

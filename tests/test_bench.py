@@ -63,6 +63,7 @@ def test_it_measures_and_writes_its_tables(tmp_path: Path) -> None:
         ("layers", "| HMAC |"),
         ("memory", "| SQLite | 200 |"),
         ("growth", "| SQLite | version 4 | 1,000 |"),
+        ("ids", "| ids of version 4 |"),
         ("pressure", "| 4 times the connections |"),
         ("several", "| SQLite |"),
         ("storage", "| `verdicts` |"),

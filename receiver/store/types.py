@@ -12,7 +12,7 @@ from sqlalchemy.types import TypeEngine
 
 
 class EvaluationId(TypeDecorator[uuid.UUID]):
-    """A UUID: PostgreSQL's own type, and the 16 bytes on SQLite, where a key of text costs twice the room and time."""
+    """A UUID: PostgreSQL's own type, and the 16 bytes on SQLite, where text is 20 more in each place that has it."""
 
     impl = LargeBinary(16)
     cache_ok = True
