@@ -6,6 +6,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import boto3
@@ -66,7 +67,8 @@ class SqsServer:
     """Any number of queues."""
 
     def __init__(self) -> None:
-        program = [sys.executable, "-u", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+        server = str(Path(__file__).with_name("moto_server.py"))
+        program = [sys.executable, "-P", "-u", server, "-H", "127.0.0.1", "-p", "0"]
         self._process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         assert self._process.stderr is not None
         lines = iter(self._process.stderr.readline, "")
