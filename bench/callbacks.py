@@ -3,7 +3,7 @@
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 from uuid import UUID
 
@@ -50,7 +50,7 @@ IdKind = Literal["v7", "v4"]
 def requests(count: int, *, half_repeated: bool = False, ids: IdKind = "v7") -> Iterator[bytes]:
     """`count` whole requests, each callback with an id of its own; or half of them a second time, a while after the first."""
     if not half_repeated:
-        new = uuid7_bytes if ids == "v7" else uuid4_bytes
+        new = NEW_ID[ids]
         yield from (_request(UUID(bytes=new())) for _ in range(count))
         return
     recent: list[bytes] = []
@@ -80,6 +80,10 @@ def uuid4_bytes() -> bytes:
 def _with_version(version: int, value: int) -> bytes:
     value = value & ~(0xF << 76) | version << 76
     return (value & ~(0b11 << 62) | 0b10 << 62).to_bytes(16)
+
+
+NEW_ID: Mapping[IdKind, Callable[[], bytes]] = {"v7": uuid7_bytes, "v4": uuid4_bytes}
+"""What makes the 16 bytes of a new id of each kind."""
 
 
 def id_of(request: bytes) -> bytes:

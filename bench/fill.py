@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from bench.callbacks import IdKind, uuid4_bytes, uuid7_bytes
+from bench.callbacks import NEW_ID, IdKind
 from bench.stores import execute, file_of, migrate
 
 _MOMENT = "'2026-11-01T00:00:00.000000Z'"
@@ -75,7 +75,7 @@ def _fill_sqlite(url: str, rows: int, ids: IdKind) -> None:
         ).fetchall()
         for name, _ in indexes:
             connection.execute(f"DROP INDEX {name}")
-        fill_events(connection, rows, uuid7_bytes if ids == "v7" else uuid4_bytes)
+        fill_events(connection, rows, NEW_ID[ids])
         for statement in (
             _VERDICTS.format(ref="hex(evaluation_id)"),
             _FETCHES.format(no=0),

@@ -5,27 +5,26 @@ The receiver's own table and its own statement, in one process without HTTP; the
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal, cast
 from uuid import UUID
 
 from pydantic import BaseModel
 
-from bench.callbacks import BODY, IdKind, uuid4_bytes, uuid7_bytes
+from bench.callbacks import NEW_ID, IdKind
 from bench.figures import Figure, figure
 from bench.fill import fill_events, hasty
+from bench.inside import arrival
 from bench.measure import How, folder, rotated
 from bench.stores import database, file_of, migrate
 from bench.tables import Claim, table
 from receiver.store import intake
 from receiver.store.database import Database, open_database
-from receiver.store.intake import EventArrival
 
 TITLE = "The form of ids"
 
 Form = Literal["bytes", "text"]
 FORMS: tuple[Form, ...] = ("bytes", "text")
-NEW: Mapping[IdKind, Callable[[], bytes]] = {"v7": uuid7_bytes, "v4": uuid4_bytes}
 BATCH = 48
 BATCHES = 100
 
@@ -57,7 +56,7 @@ class Ids(BaseModel):
 def run(how: How) -> Ids:
     """Fills two files for each kind of ids, and stores batches in them by turns."""
     found = Ids(rows=how.rows, rounds={}, bytes_each={})
-    for ids in NEW:
+    for ids in NEW_ID:
         with folder() as here, database("sqlite", here, "") as one, database("sqlite", here, "") as other:
             urls: Mapping[Form, str] = {"bytes": one, "text": other}
             found.bytes_each[ids] = {form: _fill(url, how.rows, ids, form) for form, url in urls.items()}
@@ -67,13 +66,13 @@ def run(how: How) -> Ids:
 
 def _fill(url: str, rows: int, ids: IdKind, form: Form) -> float:
     def text() -> str:
-        return str(UUID(bytes=NEW[ids]()))
+        return str(UUID(bytes=NEW_ID[ids]()))
 
     migrate(url)
     file = file_of(url)
     before = file.stat().st_size
     with hasty(file) as connection:
-        fill_events(connection, rows, text if form == "text" else NEW[ids])
+        fill_events(connection, rows, text if form == "text" else NEW_ID[ids])
     return (file.stat().st_size - before) / rows
 
 
@@ -90,7 +89,7 @@ async def _rounds(urls: Mapping[Form, str], ids: IdKind, rounds: int) -> list[di
 
 async def _round(database: Database, ids: IdKind, form: Form) -> Stored:
     made = AsText if form == "text" else UUID
-    batches = [[_arrival(database, made(bytes=NEW[ids]())) for _ in range(BATCH)] for _ in range(BATCHES)]
+    batches = [[arrival(database, made(bytes=NEW_ID[ids]())) for _ in range(BATCH)] for _ in range(BATCHES)]
     began, cpu = time.perf_counter(), time.process_time()
     for batch in batches:
         await database.write(intake.accept, batch)
@@ -98,10 +97,6 @@ async def _round(database: Database, ids: IdKind, form: Form) -> Stored:
     return Stored(
         wall_us=(time.perf_counter() - began) / number * 1e6, cpu_us=(time.process_time() - cpu) / number * 1e6
     )
-
-
-def _arrival(database: Database, key: UUID) -> EventArrival:
-    return EventArrival(key, "evaluation.completed", BODY, "callback", "bench", "req_bench", database.now())
 
 
 def markdown(found: Ids) -> str:

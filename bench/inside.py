@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 from statistics import median
+from uuid import UUID
 
 import uvloop
 from pydantic import BaseModel
@@ -70,7 +71,7 @@ async def _batch_on_sqlite(database: Database, _url: str, size: int, batches: in
         inserts.append(time.perf_counter() - began)
 
     for _ in range(batches):
-        arrivals = [_arrival(database) for _ in range(size)]
+        arrivals = [arrival(database, uuid7()) for _ in range(size)]
         began = time.perf_counter()
         await database.write(insert, arrivals)
         wholes.append(time.perf_counter() - began)
@@ -91,15 +92,16 @@ async def _batch_on_postgres(database: Database, url: str, size: int, batches: i
 async def _accepting(database: Database, size: int, batches: int) -> float:
     times = []
     for _ in range(batches):
-        arrivals = [_arrival(database) for _ in range(size)]
+        arrivals = [arrival(database, uuid7()) for _ in range(size)]
         began = time.perf_counter()
         await database.accept(arrivals)
         times.append(time.perf_counter() - began)
     return median(times) * 1e6
 
 
-def _arrival(database: Database) -> EventArrival:
-    return EventArrival(uuid7(), "evaluation.completed", BODY, "callback", "bench", "req_bench", database.now())
+def arrival(database: Database, key: UUID) -> EventArrival:
+    """A callback that comes now."""
+    return EventArrival(key, "evaluation.completed", BODY, "callback", "bench", "req_bench", database.now())
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ LAYERS = (
     ("bare", "HTTP: the server, reading the body, answering"),
     ("signed", "HMAC"),
     ("verify", "parsing, and the hook around it"),
-    ("waiting", "waiting for the batch: its future, its timer"),
+    ("waiting", "waiting for the batch"),
     ("handed", "the way to the database and back; an empty transaction"),
     ("stored", "insert and commit, without what the database's own processes take"),
     ("staged", "the stage, as far as it gets under full load"),

@@ -36,7 +36,8 @@ from bench.callbacks import SECRET
 from receiver.app import Application
 from receiver.cli.serving import Server, address_of, listen, server_config
 from receiver.core.signature import Keyring, Secret
-from receiver.pipeline.intake import Intake, IntakeLimits, Tell
+from receiver.pipeline.batcher import Tell
+from receiver.pipeline.intake import Intake, IntakeLimits
 from receiver.settings import load_settings
 from receiver.store import schema
 from receiver.store.database import Database, open_database
@@ -79,7 +80,7 @@ class StoresNothing(Intake):
     def __init__(self) -> None:
         """Opens nothing."""
 
-    def accept(self, arrival: Arrival, tell: Tell) -> None:
+    def accept(self, arrival: Arrival, tell: Tell[Taken]) -> None:
         tell(Taken.NEW)
 
 

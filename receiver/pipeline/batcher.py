@@ -16,6 +16,8 @@ _STILL_BUSY = 5
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Tell = Callable[[Result | Exception], object]
+"""Hears of an outcome: what `flush` said of an item, or what it raised."""
 
 
 class Batcher(Generic[Item, Result]):
@@ -37,21 +39,21 @@ class Batcher(Generic[Item, Result]):
         self._most = most
         self._gather = gather
         self._flushed_at = -math.inf
-        self._waiting: list[tuple[Item, Callable[[Result | Exception], object]]] = []
+        self._waiting: list[tuple[Item, Tell[Result]]] = []
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def put(self, item: Item) -> "asyncio.Future[Result]":
         """A future of what `flush` said of this item, or of what it raised."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self.hand(item, partial(_resolve, future))
+        self.hand(item, partial(resolve, future))
         return future
 
     def post(self, item: Item) -> None:
         """Like `put`, where nobody waits for the outcome."""
         self.hand(item, _forget)
 
-    def hand(self, item: Item, tell: "Callable[[Result | Exception], object]") -> None:
+    def hand(self, item: Item, tell: Tell[Result]) -> None:
         """Like `put`; `tell` is called with the outcome, at once when it is known. That is 1 to 2 µs less than a future."""
         self._waiting.append((item, tell))
         if self._in_flight < self._flights:
@@ -72,7 +74,7 @@ class Batcher(Generic[Item, Result]):
             batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
             try:
                 results = await self._flush([item for item, _ in batch])
-                outcomes: list[tuple[Callable[[Result | Exception], object], Result | Exception]]
+                outcomes: list[tuple[Tell[Result], Result | Exception]]
                 outcomes = [(tell, result) for (_, tell), result in zip(batch, results, strict=True)]
             except Exception as error:  # noqa: BLE001 (it belongs to those who wait for it)
                 outcomes = [(tell, error) for _, tell in batch]
@@ -88,10 +90,10 @@ class Batcher(Generic[Item, Result]):
             await asyncio.sleep(self._gather)
 
 
-def _tell(tell: "Callable[[Result | Exception], object]", outcome: "Result | Exception") -> None:
+def _tell(tell: Tell[Result], outcome: Result | Exception) -> None:
     try:
         tell(outcome)
-    except Exception as error:  # noqa: BLE001 (the others are to be told, and the next batch is to fly)
+    except Exception as error:  # noqa: BLE001 (reported as of any callback; the others must be told, and the next batch fly)
         context = {"message": "whoever was told of an outcome failed", "exception": error}
         asyncio.get_running_loop().call_exception_handler(context)
 
@@ -100,7 +102,8 @@ def _forget(_: object) -> None:
     """Nobody waits."""
 
 
-def _resolve(future: "asyncio.Future[Result]", result: "Result | Exception") -> None:
+def resolve(future: "asyncio.Future[Result]", result: Result | Exception) -> None:
+    """Tells a future."""
     if future.done():  # whoever waited has gone
         return
     if isinstance(result, Exception):

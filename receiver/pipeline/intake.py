@@ -1,13 +1,12 @@
 """Taking in what was verified: bounded, durable before it returns."""
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from receiver.errors import StoreUnavailable
-from receiver.pipeline.batcher import Batcher
+from receiver.pipeline.batcher import Batcher, Tell
 from receiver.store.database import Database
 from receiver.store.intake import Arrival, Taken
 
@@ -15,9 +14,6 @@ LONGEST_WAIT = 4.0
 """Seconds until a callback that cannot be stored is answered 503: Runflow may wait no more than five."""
 LOOK_EVERY = 0.1
 """Seconds between two looks at what waits too long."""
-
-Tell = Callable[[Taken | Exception], object]
-"""Hears what became of an arrival: that it is durable, or why not."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ class Intake:
             return StoreUnavailable("queue_full", "too many callbacks wait to be stored")
         return None
 
-    def accept(self, arrival: Arrival, tell: Tell) -> None:
+    def accept(self, arrival: Arrival, tell: Tell[Taken]) -> None:
         """Has `tell` called once, when the arrival is durable. Raises `StoreUnavailable` if it cannot be taken just now.
 
         It may be told `StoreUnavailable`, too; the arrival may then have been stored all the same.
@@ -74,10 +70,11 @@ class Intake:
             raise refusal
         self._rows += 1
         self._bytes += len(arrival.body)
-        caller = _Caller(tell)
+        # Not the loop's own time: to find the loop is a system call.
+        caller = _Caller(tell, time.monotonic() + self.longest_wait)
         # The batch goes its way whether or not the caller still waits.
         self._batcher.hand(arrival, caller.hear)
-        self._deadlines.watch(caller, self.longest_wait)
+        self._deadlines.watch(caller)
 
     async def _store(self, arrivals: list[Arrival]) -> list[Taken]:
         try:
@@ -100,9 +97,9 @@ class _Caller:
 
     __slots__ = ("deadline", "tell")
 
-    def __init__(self, tell: Tell) -> None:
-        self.tell: Tell | None = tell
-        self.deadline = math.inf
+    def __init__(self, tell: Tell[Taken], deadline: float) -> None:
+        self.tell: Tell[Taken] | None = tell
+        self.deadline = deadline
 
     def hear(self, outcome: Taken | Exception) -> None:
         """Passes the first outcome on."""
@@ -118,9 +115,8 @@ class _Deadlines:
         self._watched: list[_Caller] = []
         self._is_looking = False
 
-    def watch(self, caller: _Caller, seconds: float) -> None:
-        """Gives `caller` up in so many seconds, or `LOOK_EVERY` later, unless it is told by then."""
-        caller.deadline = time.monotonic() + seconds  # the loop's own would be a system call, to find the loop
+    def watch(self, caller: _Caller) -> None:
+        """Gives `caller` up at its deadline, or `LOOK_EVERY` later, unless it is told by then."""
         self._watched.append(caller)
         if not self._is_looking:
             self._is_looking = True
