@@ -44,14 +44,14 @@ def bench(folder: Path, *options: str) -> tuple[dict[str, Any], str]:
 
 
 def test_it_measures_and_writes_its_tables(tmp_path: Path) -> None:
-    """Every callback that was answered 202 is in the database, and both tables are written."""
-    report, tables = bench(tmp_path, "--only", "rates,latency", "--variants", "sqlite,naive-wal")
+    """Every callback that was answered 202 is in the database, and the table is written."""
+    report, tables = bench(tmp_path, "--only", "rates", "--variants", "sqlite,naive-wal")
     measured = report["parts"]["rates"]["rounds"][0]["sqlite"]
     answers, before = measured["outcome"]["answers"], measured["outcome"]["answers_before"]
     assert answers.keys() == {"202"}
     assert measured["stored"] == answers["202"] + before["202"]
     assert "| empty Starlette route, reads the body |" in tables
-    assert tables.count("| SQLite, durable |") == 2
+    assert "| SQLite, durable |" in tables
     assert "times as many" in tables
     assert "WAL, synchronous=FULL" in tables
 
@@ -61,6 +61,7 @@ def test_it_measures_and_writes_its_tables(tmp_path: Path) -> None:
     ("part", "said"),
     [
         ("layers", "| HMAC |"),
+        ("latency", "| SQLite, durable |"),
         ("memory", "| SQLite | 200 |"),
         ("growth", "| SQLite | version 4 | 1,000 |"),
         ("ids", "| ids of version 4 |"),

@@ -1,5 +1,6 @@
 """A burst: when one message goes by itself, and when what is due waits to be sent together."""
 
+from bisect import bisect
 from datetime import datetime, timedelta
 
 import pytest
@@ -191,13 +192,13 @@ def messages(arrivals: list[float]) -> int:
     """How many sends come of these, by Slack's defaults: at most one a second, looked at each half second."""
     gathering = SlackOptions(name="slack", url="https://hooks.slack.com/services/T/B/x").gathering
     assert gathering is not None
-    burst, waiting, sends, sent_at, seconds = Burst(gathering, 500), list(arrivals), 0, -1.0, 0.0
-    while waiting:
-        come = sum(each <= seconds for each in waiting)
+    burst, gone, sends, sent_at, seconds = Burst(gathering, 500), 0, 0, -1.0, 0.0
+    while gone < len(arrivals):
+        come = bisect(arrivals, seconds) - gone
         now = START + seconds * SECOND
         if come and seconds - sent_at >= 1 and (count := min(burst.permits(now), come)):
             burst.claimed(count, now)
-            waiting, sends, sent_at = waiting[count:], sends + 1, seconds
+            gone, sends, sent_at = gone + count, sends + 1, seconds
         seconds += 0.5
     return sends
 

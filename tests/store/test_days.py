@@ -68,15 +68,15 @@ def test_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SINCE, UNTIL = NOW - DAY, NOW + 4 * DAY
-BUCKETS: tuple[Bucket | None, ...] = (None, "day", "hour")
+ODD = SINCE + timedelta(minutes=7), NOW + 2 * DAY
+BUCKETS: tuple[Bucket | None, ...] = (None, "day")
 GROUPS: tuple[Dimension | None, ...] = (None, "task_type", "client_ref")
 QUESTIONS = [
-    Question(since, until, bucket, group)
-    for (since, until), bucket, group in product(
-        [(SINCE, UNTIL), (SINCE + timedelta(minutes=7), NOW + 2 * DAY), (START + DAY, START + 2 * DAY)],
-        BUCKETS,
-        GROUPS,
-    )
+    *(
+        Question(*span, bucket, group)
+        for span, bucket, group in product([(SINCE, UNTIL), ODD, (START + DAY, START + 2 * DAY)], BUCKETS, GROUPS)
+    ),
+    Question(*ODD, "hour", "task_type"),  # no day answers it
 ]
 
 
