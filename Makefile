@@ -34,10 +34,10 @@ check: $(READY) ## format, lint, types, directions of imports, the shell script,
 	$(BIN)/hadolint Dockerfile
 
 check-long: $(READY) ## the long tests: processes killed under load, many times
-	$(BIN)/pytest -m long
+	$(BIN)/pytest -o faulthandler_timeout=3600 -m long
 
 check-image: $(READY) ## the steps of the Dockerfile in a clean folder, without an engine (asks the package registry)
-	$(BIN)/pytest -m image
+	$(BIN)/pytest -o faulthandler_timeout=1200 -m image
 
 bench: $(READY) ## the measurements
 	$(BIN)/python -m bench
