@@ -9,8 +9,10 @@ import asyncio
 import gc
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Literal
 from uuid import UUID
 
@@ -23,13 +25,15 @@ from bench.standins import KINDS, POST_PATH, make_trees
 from receiver.core.envelope import CONTENT_TYPE, Message
 from receiver.core.evaluation import WIDE_EMBEDS, Evaluation
 from receiver.core.verdict import Verdict, from_tree, revise
-from receiver.httpclient import AsyncClient, transport
+from receiver.httpclient import Client
 
 TIMEOUT = 20.0
 
 
-ClientKind = Literal["kept", "httpx"]
-"""`kept`: the one that everything here uses. `httpx`: with its own transport, as it comes."""
+ClientKind = Literal["ours", "httpx"]
+"""`ours`: the one that everything here uses. `httpx`: its `AsyncClient`, as it comes."""
+Ask = Callable[[str, str, Mapping[str, str], bytes | None], Awaitable[None]]
+"""Sends a request (method, address, headers, content) and reads the whole answer."""
 
 
 class BareJob(BaseModel):
@@ -38,14 +42,33 @@ class BareJob(BaseModel):
     url: str
     count: int
     concurrency: int
-    client: ClientKind = "kept"
+    client: ClientKind = "ours"
 
 
-def client_of(kind: ClientKind, connections: int) -> AsyncClient:
-    """With so many connections, which are kept."""
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    wire = transport(connections) if kind == "kept" else httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
-    return AsyncClient(timeout=TIMEOUT, transport=wire, trust_env=False)
+@asynccontextmanager
+async def asking(kind: ClientKind, connections: int) -> AsyncIterator[Ask]:
+    """By this client, with so many connections, which are kept."""
+    if kind == "ours":
+        async with aclosing(Client(timeout=TIMEOUT, connections=connections)) as ours:
+            yield partial(_ask_by_ours, ours)
+    else:
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        async with httpx.AsyncClient(timeout=TIMEOUT, limits=limits, trust_env=False) as plain:
+            yield partial(_ask_by_httpx, plain)
+
+
+async def _ask_by_ours(
+    client: Client, method: str, url: str, headers: Mapping[str, str], content: bytes | None
+) -> None:
+    async with aclosing(await client.send(method, url, headers, content)) as answer:
+        await answer.aread()
+
+
+async def _ask_by_httpx(
+    client: httpx.AsyncClient, method: str, url: str, headers: Mapping[str, str], content: bytes | None
+) -> None:
+    async with client.stream(method, url, headers=headers, content=content) as answer:
+        await answer.aread()
 
 
 class Post(BaseModel):
@@ -84,30 +107,25 @@ async def run(job: BareJob) -> None:
     gc.collect()
     gc.freeze()  # as `receiver work` does
     async with (
-        client_of(job.client, job.concurrency) as runflow,
-        client_of(job.client, job.concurrency) as destination,
+        asking(job.client, job.concurrency) as ask_runflow,
+        asking(job.client, job.concurrency) as ask_destination,
     ):
         left = iter(ids)
-        workers = (_work(left, posts, job.url, runflow, destination) for _ in range(job.concurrency))
+        workers = (_work(left, posts, job.url, ask_runflow, ask_destination) for _ in range(job.concurrency))
         await asyncio.gather(*workers)
 
 
-async def _work(
-    left: Iterator[UUID], posts: list[Post], url: str, runflow: AsyncClient, destination: AsyncClient
-) -> None:
+async def _work(left: Iterator[UUID], posts: list[Post], url: str, ask_runflow: Ask, ask_destination: Ask) -> None:
     embeds = ",".join(WIDE_EMBEDS)
-    asking = {"Authorization": "Bearer rf_live_measured", "Accept": "application/json"}
+    who = {"authorization": "Bearer rf_live_measured", "accept": "application/json"}
     for key in left:
         address = f"{url}/v1/evaluations/{key}?embed={embeds}"
-        async with asyncio.timeout(TIMEOUT), runflow.stream("GET", address, headers=asking) as tree:
-            await tree.aread()
+        async with asyncio.timeout(TIMEOUT):
+            await ask_runflow("GET", address, who, None)
         post = posts[key.int % KINDS]
         headers = {**post.headers, "webhook-id": f"{key}:evaluation.completed:1"}
-        async with (
-            asyncio.timeout(TIMEOUT),
-            destination.stream("POST", url + POST_PATH, content=post.body, headers=headers) as answer,
-        ):
-            await answer.aread()
+        async with asyncio.timeout(TIMEOUT):
+            await ask_destination("POST", url + POST_PATH, headers, post.body)
 
 
 if __name__ == "__main__":

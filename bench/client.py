@@ -1,4 +1,4 @@
-"""What one request costs in CPU time, by the client that is used and by httpx's own transport, with so many under way.
+"""What one request costs in CPU time, by the client that is used and by httpx's own, with so many under way.
 
     python -m bench.client
 
@@ -17,36 +17,35 @@ from uuid import UUID
 import click
 import uvloop
 
-from bench.bare import ClientKind, client_of, messages
+from bench.bare import Ask, ClientKind, asking, messages
 from bench.callbacks import uuid7
 from bench.processes import cores, run_pinned
 from bench.standins import KINDS, POST_PATH, standing_in
 from receiver.core.evaluation import WIDE_EMBEDS
-from receiver.httpclient import AsyncClient
 
 UNDER_WAY = (1, 10, 20, 50)
-KINDS_OF_CLIENT: tuple[ClientKind, ...] = ("httpx", "kept")
+KINDS_OF_CLIENT: tuple[ClientKind, ...] = ("httpx", "ours")
 WARM_UP = 200
 
-Ask = Callable[[AsyncClient, UUID], Awaitable[None]]
+Request = Callable[[Ask, UUID], Awaitable[None]]
 
 
-async def cost(kind: ClientKind, ask: Ask, under_way: int, count: int) -> float:
+async def cost(kind: ClientKind, request: Request, under_way: int, count: int) -> float:
     """Microseconds of CPU time for each of `count` requests."""
-    async with client_of(kind, under_way) as client:
-        await _run(client, ask, under_way, WARM_UP)
+    async with asking(kind, under_way) as ask:
+        await _run(ask, request, under_way, WARM_UP)
         gc.collect()
         began = process_time()
-        await _run(client, ask, under_way, count)
+        await _run(ask, request, under_way, count)
         return (process_time() - began) / count * 1e6
 
 
-async def _run(client: AsyncClient, ask: Ask, under_way: int, count: int) -> None:
+async def _run(ask: Ask, request: Request, under_way: int, count: int) -> None:
     left = iter([uuid7() for _ in range(count)])
 
     async def work() -> None:
         for key in left:
-            await ask(client, key)
+            await request(ask, key)
 
     await asyncio.gather(*(work() for _ in range(under_way)))
 
@@ -56,26 +55,25 @@ async def measure(url: str, count: int, rounds: int) -> list[str]:
     posts = messages(url)
     embeds = ",".join(WIDE_EMBEDS)
 
-    async def get(client: AsyncClient, key: UUID) -> None:
-        headers = {"Authorization": "Bearer rf_live_measured", "Accept": "application/json"}
-        async with client.stream("GET", f"{url}/v1/evaluations/{key}?embed={embeds}", headers=headers) as answer:
-            await answer.aread()
+    async def get(ask: Ask, key: UUID) -> None:
+        headers = {"authorization": "Bearer rf_live_measured", "accept": "application/json"}
+        await ask("GET", f"{url}/v1/evaluations/{key}?embed={embeds}", headers, None)
 
-    async def post(client: AsyncClient, key: UUID) -> None:
+    async def post(ask: Ask, key: UUID) -> None:
         each = posts[key.int % KINDS]
-        async with client.stream("POST", url + POST_PATH, content=each.body, headers=each.headers) as answer:
-            await answer.aread()
+        await ask("POST", url + POST_PATH, each.headers, each.body)
 
     lines = []
     for under_way in UNDER_WAY:
         costs: dict[tuple[str, str], list[float]] = {}
         for number in range(rounds):
             for kind in KINDS_OF_CLIENT if number % 2 else reversed(KINDS_OF_CLIENT):
-                for ask in (get, post):
-                    costs.setdefault((ask.__name__, kind), []).append(await cost(kind, ask, under_way, count))
+                for request in (get, post):
+                    spent = await cost(kind, request, under_way, count)
+                    costs.setdefault((request.__name__, kind), []).append(spent)
         middle = {key: median(values) for key, values in costs.items()}
         cells = [f"{middle[name, kind]:,.0f}" for name in ("get", "post") for kind in KINDS_OF_CLIENT]
-        shares = [f"{middle[name, 'kept'] / middle[name, 'httpx']:.2f}" for name in ("get", "post")]
+        shares = [f"{middle[name, 'ours'] / middle[name, 'httpx']:.2f}" for name in ("get", "post")]
         lines.append(f"| {under_way} | {cells[0]} | {cells[1]} | {shares[0]} | {cells[2]} | {cells[3]} | {shares[1]} |")
     return lines
 
@@ -95,7 +93,7 @@ def main(count: int, rounds: int, url: str | None) -> None:
     with standing_in() as sides:
         options = ["--count", str(count), "--rounds", str(rounds), "--url", sides.url]
         printed = run_pinned(["bench.client", *options], core, "")
-    click.echo("| under way | GET, httpx | GET, kept | share | POST, httpx | POST, kept | share |")
+    click.echo("| under way | GET, httpx | GET, ours | share | POST, httpx | POST, ours | share |")
     click.echo("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     click.echo(printed.decode().rstrip())
 

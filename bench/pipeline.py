@@ -119,7 +119,7 @@ def measure(
         with standing_in() as sides:
             sides.latency = latency_ms / 1000
             run: dict[str, Callable[[], Drained]] = {
-                "bare": lambda: _bare(sides, core, evaluations, concurrency, "kept"),
+                "bare": lambda: _bare(sides, core, evaluations, concurrency, "ours"),
                 "pipeline": lambda: _pipeline(sides, core, evaluations, concurrency, store, postgres_url),
                 "plain": lambda: _bare(sides, core, evaluations, concurrency, "httpx"),
             }

@@ -1,18 +1,19 @@
 """The one place that names the HTTP client, so that changing it is one line. Everything outgoing goes through here.
 
-The client is httpx. Its connections are those of httpcore2, the maintained successor of the httpcore that httpx brings along
-(docs/decisions/0008-connections.md).
+Requests and answers are httpx's. Their connections are those of httpcore2, the maintained successor of the httpcore that httpx
+brings along (docs/decisions/0008-connections.md).
 """
 
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from typing import Any, cast
 
 import httpcore2 as core
 import httpx as client
 
-AsyncClient = client.AsyncClient
+from receiver import __version__
+
 Response = client.Response
 HTTPError = client.HTTPError
 InvalidURL = client.InvalidURL
@@ -25,23 +26,52 @@ MOST_CONNECTIONS = 20
 """For one destination. A request costs more the more there are: see docs/benchmarks.md."""
 KEPT_SECONDS = 5.0
 """How long an idle connection is kept, as in httpx."""
+_HEADERS = {"user-agent": f"runflow-receiver/{__version__}", "accept": "*/*", "accept-encoding": "gzip, deflate"}
 
 
 TlsContext = Callable[[], ssl.SSLContext]
 
 
-def open_client(*, timeout: float, connections: int = MOST_CONNECTIONS, tls: TlsContext | None = None) -> AsyncClient:
-    """A client for one destination: `timeout` seconds for each step, no redirects, nothing from the environment.
+class Client:
+    """Requests to one destination, each by itself: no redirects, no cookies, nothing from the environment.
 
-    `tls` is asked for each connection; what it raises, the request raises. Without it, as in `tls_context`.
+    This is httpx's transport without httpx's `AsyncClient`. That merges addresses and headers, keeps a jar of cookies and knows
+    of authentication and history, which is a quarter of what a request costs (docs/benchmarks.md#the-http-client), and whoever
+    we post to may fill the jar.
     """
-    wire = transport(min(connections, MOST_CONNECTIONS), tls)
-    return AsyncClient(timeout=timeout, transport=wire, follow_redirects=False, trust_env=False)
 
+    def __init__(self, *, timeout: float, connections: int = MOST_CONNECTIONS, tls: TlsContext | None = None) -> None:
+        """`timeout` seconds for each step. `tls` is asked for each connection; what it raises, the request raises.
 
-def transport(connections: int, tls: TlsContext | None = None) -> client.AsyncBaseTransport:
-    """What puts the requests of a client on the wire, over at most so many connections."""
-    return _Transport(connections, tls)
+        Without it, as in `tls_context`.
+        """
+        self._wire = _Transport(min(connections, MOST_CONNECTIONS), tls)
+        self._extensions = {"timeout": client.Timeout(timeout).as_dict()}
+        self.is_closed = False
+
+    async def send(
+        self, method: str, url: URL | str, headers: Mapping[str, str], content: bytes | None = None
+    ) -> Response:
+        """An answer of whatever status, with its body still to be read; it is to be closed.
+
+        `headers` in small letters. Raises `HTTPError` and `InvalidURL`.
+        """
+        if self.is_closed:  # the pool would connect anew
+            raise RuntimeError("the client is closed")
+        sent = {**_HEADERS, **headers}
+        request = client.Request(method, url, headers=sent, content=content, extensions=self._extensions)
+        return await self._wire.handle_async_request(request)
+
+    async def post(self, url: URL | str, headers: Mapping[str, str], content: bytes) -> Response:
+        """An answer with its body. Raises as `send` does."""
+        async with aclosing(await self.send("POST", url, headers, content)) as answer:
+            await answer.aread()
+            return answer
+
+    async def aclose(self) -> None:
+        """Ends all connections."""
+        self.is_closed = True
+        await self._wire.aclose()
 
 
 class _Transport(client.AsyncBaseTransport):

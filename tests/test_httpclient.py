@@ -1,16 +1,20 @@
-"""The client for everything outgoing: what it raises where the other side hangs up, and what is said of it."""
+"""The client for everything outgoing: what goes out with each request, what it raises, and what is said of that."""
 
 import asyncio
+import gzip
 import socket
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import aclosing
 
 import httpx
 import pytest
 import uvloop
 
-from receiver.httpclient import HTTPError, open_client, why
+from receiver import __version__
+from receiver.httpclient import Client, HTTPError, why
+from tests.sinks.servers import WebServer, answering
 
 TRIES = 300
 """About one in ten meets the other side's reset before the loop has looked at the connection."""
@@ -45,10 +49,10 @@ def test_a_connection_that_is_reset_at_once(hangs_up: str, loop_factory: type[as
 
     async def ask() -> set[str]:
         said = set()
-        async with open_client(timeout=60) as client:
+        async with aclosing(Client(timeout=60)) as client:
             for _ in range(TRIES):
                 with pytest.raises(HTTPError) as caught:
-                    await client.get(hangs_up)
+                    await client.send("GET", hangs_up, {})
                 said.add(why(caught.value))
         return said
 
@@ -56,6 +60,51 @@ def test_a_connection_that_is_reset_at_once(hangs_up: str, loop_factory: type[as
         said = runner.run(ask())
     assert said <= {"cannot connect", "the connection broke (ReadError)", "the connection broke (WriteError)",
                     "the connection broke (RemoteProtocolError)"}  # fmt: skip
+
+
+async def test_each_request_is_by_itself() -> None:
+    """It says who asks, and nothing of what was answered before: no cookie goes back, no redirect is followed."""
+    behaviour = answering(302, set_cookie="who=you; Path=/", location="/other")
+    async with WebServer(behaviour) as server, aclosing(Client(timeout=60)) as client:
+        for _ in range(2):
+            assert (await client.post(server.url, {"content-type": "text/plain"}, b"hello")).status_code == 302
+    for request in server.requests:
+        assert request.headers == {
+            "host": f"127.0.0.1:{server.port}",
+            "user-agent": f"runflow-receiver/{__version__}",
+            "accept": "*/*",
+            "accept-encoding": "gzip, deflate",
+            "content-type": "text/plain",
+            "content-length": "5",
+        }
+        assert (request.target, request.body) == ("/hook", b"hello")
+    assert (len(server.requests), server.connections) == (2, 1)
+
+
+async def test_what_is_given_stands_in_place_of_the_usual() -> None:
+    """So Runflow is asked for JSON, and a destination for an answer as it is."""
+    async with WebServer() as server, aclosing(Client(timeout=60)) as client:
+        answer = await client.send("GET", server.url, {"accept": "application/json", "user-agent": "mine"})
+        await answer.aclose()
+    [request] = server.requests
+    assert (request.headers["accept"], request.headers["user-agent"]) == ("application/json", "mine")
+
+
+async def test_an_answer_that_is_compressed() -> None:
+    """It is read as what it was before."""
+    behaviour = answering(body=gzip.compress(b"long" * 99), content_encoding="gzip")
+    async with WebServer(behaviour) as server, aclosing(Client(timeout=60)) as client:
+        assert (await client.post(server.url, {}, b"")).content == b"long" * 99
+
+
+async def test_a_closed_client_connects_no_more() -> None:
+    """Nobody would end that connection."""
+    async with WebServer() as server:
+        client = Client(timeout=60)
+        await client.aclose()
+        with pytest.raises(RuntimeError, match="closed"):
+            await client.send("GET", server.url, {})
+    assert server.connections == 0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,7 +17,7 @@ from receiver.cli.common import NO_SUCCESS, fail, json_option, quiet_logs, read_
 from receiver.cli.output import print_json, shown
 from receiver.core.callback import SAMPLE_PREFIX
 from receiver.core.signature import Secret
-from receiver.httpclient import AsyncClient, HTTPError, open_client, why
+from receiver.httpclient import Client, HTTPError, why
 from receiver.sinks.posting import web_address
 from receiver.web.hook import PATH
 
@@ -94,7 +95,7 @@ async def _send(url: str, next_body: Callable[[], bytes], count: int, *, tell: b
     settings.require_webhook_secret()
     secret = settings.webhook_secrets[0]
     posted = []
-    async with open_client(timeout=TIMEOUT) as client:
+    async with aclosing(Client(timeout=TIMEOUT)) as client:
         for _ in range(count):
             posted.append(await _post(client, url, next_body(), secret))
             if tell:
@@ -102,14 +103,14 @@ async def _send(url: str, next_body: Callable[[], bytes], count: int, *, tell: b
     return posted
 
 
-async def _post(client: AsyncClient, url: str, body: bytes, secret: Secret) -> Posted:
+async def _post(client: Client, url: str, body: bytes, secret: Secret) -> Posted:
     headers = {
-        "Content-Type": "application/json",
-        "Runflow-Signature": secret.sign(body),
-        "Runflow-Request-Id": f"req_{secrets.token_hex(8)}",
+        "content-type": "application/json",
+        "runflow-signature": secret.sign(body),
+        "runflow-request-id": f"req_{secrets.token_hex(8)}",
     }
     try:
-        answer = await client.post(url, content=body, headers=headers)
+        answer = await client.post(url, headers, body)
     except HTTPError as error:
         return Posted(None, why(error))
     return Posted(answer.status_code, answer.text[:SHOWN])

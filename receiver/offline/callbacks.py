@@ -14,7 +14,7 @@ from typing import Final
 from uuid import UUID
 
 from receiver.core.signature import Secret
-from receiver.httpclient import MOST_CONNECTIONS, HTTPError, InvalidURL, open_client, why
+from receiver.httpclient import MOST_CONNECTIONS, Client, HTTPError, InvalidURL, why
 from receiver.offline.faults import Faults, take
 from receiver.offline.journal import Journal, SentCallback
 from receiver.offline.submission import is_loopback
@@ -49,7 +49,7 @@ class Callbacks:
         self._numbers = itertools.count(1)
         # As many as the client has connections: waiting for one would otherwise look like a slow receiver.
         self._slots = asyncio.Semaphore(MOST_CONNECTIONS)
-        self._client = open_client(timeout=timeout)
+        self._client = Client(timeout=timeout)
 
     def make(self, evaluation_id: UUID, event: str, url: str, body: bytes) -> Callback:
         """A callback signed with the secret that is current now."""
@@ -100,14 +100,14 @@ class Callbacks:
         if not is_loopback(callback.url):
             return replace(tried, error="not on loopback: not sent")
         headers = {
-            "Content-Type": "application/json",
+            "content-type": "application/json",
             SIGNATURE: callback.signature,
             REQUEST_ID: tried.request_id,
-            "User-Agent": "runflow-offline",
+            "user-agent": "runflow-offline",
         }
         try:
             async with self._slots, asyncio.timeout(self._timeout):
-                response = await self._client.post(callback.url, content=callback.body, headers=headers)
+                response = await self._client.post(callback.url, headers, callback.body)
         except TimeoutError:
             return replace(tried, error="no answer in time")
         except (HTTPError, InvalidURL) as error:

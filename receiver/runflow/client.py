@@ -6,6 +6,7 @@ An answer is read into one of a few meanings here, so that the fetch lane decide
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -17,7 +18,7 @@ from receiver.core.feedback import Feedback
 from receiver.core.fetching import LONGEST, Trouble
 from receiver.core.retry import retry_after
 from receiver.errors import FieldProblem, RunflowRefused
-from receiver.httpclient import HTTPError, Response, open_client, why
+from receiver.httpclient import Client, HTTPError, Response, why
 
 TIMEOUT = 20.0
 """Seconds for one whole request."""
@@ -68,10 +69,10 @@ class RunflowClient:
     ) -> None:
         self._url = url.rstrip("/")
         self._timeout = timeout
-        self._headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
+        self._headers = {"authorization": f"Bearer {api_key}", "accept": "application/json"}
         if organization_id:
-            self._headers["X-Organization-Id"] = organization_id
-        self._client = open_client(timeout=timeout, connections=connections)
+            self._headers["x-organization-id"] = organization_id
+        self._client = Client(timeout=timeout, connections=connections)
 
     async def close(self) -> None:
         """Ends all connections."""
@@ -117,10 +118,10 @@ class RunflowClient:
     async def _request(self, method: str, path: str, content: object = None) -> tuple[int, Mapping[str, str], bytes]:
         """The status, the headers and the whole body. Raises `_NoAnswer`."""
         sent = None if content is None else orjson.dumps(content)
-        headers = self._headers if sent is None else {**self._headers, "Content-Type": "application/json"}
+        headers = self._headers if sent is None else {**self._headers, "content-type": "application/json"}
         try:
             async with asyncio.timeout(self._timeout):
-                async with self._client.stream(method, self._url + path, headers=headers, content=sent) as answer:
+                async with aclosing(await self._client.send(method, self._url + path, headers, sent)) as answer:
                     return answer.status_code, answer.headers, await _bounded(answer)
         except (HTTPError, TimeoutError) as error:
             raise _NoAnswer(Trouble.UNREACHABLE, why(error)) from error

@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from receiver import __version__
 from receiver.core.retry import retry_after
-from receiver.httpclient import URL, ConnectError, HTTPError, InvalidURL, Response, open_client, tls_context, why
+from receiver.httpclient import URL, Client, ConnectError, HTTPError, InvalidURL, Response, tls_context, why
 from receiver.sinks.base import Again, Down, Never, SinkError
 from receiver.sinks.connecting import NOT_IN_TIME, TlsOptions, abort, why_not_connected
 
@@ -21,7 +20,8 @@ BODY_BYTES = 16 * 1024
 """How much of an answer's body is taken off the connection, so that the next post can use it again."""
 REFUSAL_SECONDS = 1.0
 """How long a check waits whether the other side ends TLS after all: that it takes our certificate, it does not say."""
-HEADERS = {"user-agent": f"runflow-receiver/{__version__}", "accept": "*/*", "accept-encoding": "identity"}
+_AS_IT_IS = {"accept-encoding": "identity"}
+"""What comes of an answer's body is cut off, and the beginning of what was compressed cannot be read."""
 
 NO_ANSWER = Again("no answer in time")
 _PAUSES = {
@@ -102,7 +102,7 @@ class Poster:
         self._body_bytes = body_bytes
         # Where files are given, they are read at each connection; else all share what browsers believe.
         own = tls if tls is not None and (tls.tls_ca or tls.tls_cert) else None
-        self._client = open_client(timeout=timeout, connections=connections, tls=own.tls_context if own else None)
+        self._client = Client(timeout=timeout, connections=connections, tls=own.tls_context if own else None)
         self._tls_context = tls_context if own is None else own.tls_context
         self._why_not_connected = why_not_connected if tls is None else tls.why_not_connected
 
@@ -120,10 +120,9 @@ class Poster:
     ) -> Answer | Again | Down:
         """An answer of whatever status, or why there is none. `path` is what follows the address after a slash."""
         url = URL(f"{self._url}/{path}") if path else self._url
-        request = self._client.build_request("POST", url, content=content, headers={**HEADERS, **headers})
         try:
             async with asyncio.timeout_at(deadline):
-                response = await self._client.send(request, stream=True)
+                response = await self._client.send("POST", url, {**_AS_IT_IS, **headers}, content)
         except TimeoutError:
             return NO_ANSWER
         except SinkError as error:
