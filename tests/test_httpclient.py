@@ -14,7 +14,7 @@ import uvloop
 
 from receiver import __version__
 from receiver.httpclient import Client, HTTPError, why
-from tests.sinks.servers import WebServer, answering
+from tests.sinks.servers import Connection, Request, WebServer, answering, response
 
 TRIES = 300
 """About one in ten meets the other side's reset before the loop has looked at the connection."""
@@ -88,6 +88,20 @@ async def test_what_is_given_stands_in_place_of_the_usual() -> None:
         await answer.aclose()
     [request] = server.requests
     assert (request.headers["accept"], request.headers["user-agent"]) == ("application/json", "mine")
+
+
+async def test_a_connection_that_was_ended_is_not_used_again() -> None:
+    """What the other side ended after its answer, without a word, is noticed before the next request."""
+
+    async def once(_: Request, connection: Connection) -> None:
+        await connection.say(response())
+        connection.writer.close()
+
+    async with WebServer(once) as server, aclosing(Client(timeout=60)) as client:
+        for _ in range(20):
+            assert (await client.post(server.url, {}, b"")).status_code == 200
+            await asyncio.sleep(0.01)
+    assert server.connections == 20
 
 
 async def test_an_answer_that_is_compressed() -> None:

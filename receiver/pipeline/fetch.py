@@ -34,8 +34,11 @@ FIRST_PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=5)
 SHORTEST_PAUSE = timedelta(seconds=1)
 MOST_WRITTEN_AT_ONCE = 100
-GATHER_SECONDS = 0.02
-"""How long a result waits for others that are written back with it, while they come in quick succession."""
+GATHER_SECONDS = 0.1
+"""How long a result waits for others that are written back with it, while they come in quick succession.
+
+A batch of few costs SQLite nearly as many pages as one of many (docs/benchmarks.md). An evaluation has taken tens of seconds.
+"""
 MOST_UNWRITTEN = 200
 MOST_UNWRITTEN_BYTES = 64 * 1024 * 1024
 """Trees that were fetched and wait to be written back: with more than this no further fetch is begun."""
