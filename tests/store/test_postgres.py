@@ -162,6 +162,33 @@ async def test_statement_that_hangs(postgres_place: str, monkeypatch: pytest.Mon
         await until(works)
 
 
+@pytest.mark.parametrize(
+    ("before", "batch", "statements"),
+    [
+        ([], [1, 2, 3], 1),
+        ([1, 2, 3], [1, 2, 3], 1),
+        ([1, 3], [1, 2, 3], 1),
+        ([1], [1, 2, 1, 3, 2], 2),
+    ],
+    ids=["new", "known", "some of them known", "a key more than once"],
+)
+async def test_statements_of_a_batch(
+    on_postgres: Database, monkeypatch: pytest.MonkeyPatch, before: list[int], batch: list[int], statements: int
+) -> None:
+    """A batch is one round trip, also where all of it is known; what it has more than once is counted by a second."""
+    fetch, sent = asyncpg.Connection.fetch, []
+
+    async def counting(conn: asyncpg.Connection, statement: str, *columns: object) -> Any:
+        sent.append(statement)
+        return await fetch(conn, statement, *columns)
+
+    await on_postgres.accept([arrival(number) for number in before])
+    monkeypatch.setattr(asyncpg.Connection, "fetch", counting)
+    taken = await on_postgres.accept([arrival(number) for number in batch])
+    assert taken.count(Taken.NEW) == len(set(batch) - set(before))
+    assert len(sent) == statements
+
+
 async def test_intake_has_its_own(on_postgres: Database, postgres_place: str) -> None:
     """Slow queries that hold all other connections cannot keep a callback out."""
     async with locked(postgres_place):
