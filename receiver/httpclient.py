@@ -56,12 +56,15 @@ class Client:
     ) -> Response:
         """An answer of whatever status, with its body still to be read; it is to be closed.
 
-        `headers` in small letters. Raises `HTTPError` and `InvalidURL`.
+        `headers` in small letters. Who is named in the address is named to the other side (RFC 7617). Raises `HTTPError` and
+        `InvalidURL`.
         """
         if self.is_closed:  # the pool would connect anew
             raise RuntimeError("the client is closed")
         sent = {**_HEADERS, **headers}
         request = client.Request(method, url, headers=sent, content=content, extensions=self._extensions)
+        if request.url.userinfo:
+            next(client.BasicAuth(request.url.username, request.url.password).auth_flow(request))
         return await self._wire.handle_async_request(request)
 
     async def post(self, url: URL | str, headers: Mapping[str, str], content: bytes) -> Response:

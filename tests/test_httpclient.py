@@ -5,6 +5,7 @@ import gzip
 import socket
 import struct
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import aclosing
 
@@ -79,6 +80,16 @@ async def test_each_request_is_by_itself() -> None:
         }
         assert (request.target, request.body) == ("/hook", b"hello")
     assert (len(server.requests), server.connections) == (2, 1)
+
+
+async def test_an_address_with_a_name() -> None:
+    """It goes by basic authentication, and not in the request's target."""
+    async with WebServer() as server, aclosing(Client(timeout=60)) as client:
+        address = server.url.replace("://", "://us%40here:s%3Acret@")
+        await client.post(address, {}, b"")
+    [request] = server.requests
+    assert request.headers["authorization"] == "Basic " + b64encode(b"us@here:s:cret").decode()
+    assert (request.headers["host"], request.target) == (f"127.0.0.1:{server.port}", "/hook")
 
 
 async def test_what_is_given_stands_in_place_of_the_usual() -> None:
