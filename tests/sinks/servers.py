@@ -103,6 +103,7 @@ class TcpServer:
             await asyncio.sleep(0)
         self.drop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # what was aborted is closed in the next turn
         await self._server.wait_closed()
 
     async def listen(self) -> None:
