@@ -51,7 +51,7 @@ def test_it_measures_and_writes_its_tables(tmp_path: Path) -> None:
     assert answers.keys() == {"202"}
     assert measured["stored"] == answers["202"] + before["202"]
     assert "| empty Starlette route, reads the body |" in tables
-    assert "| SQLite, durable |" in tables
+    assert tables.count("| SQLite, durable |") == 1
     assert "times as many" in tables
     assert "WAL, synchronous=FULL" in tables
 
