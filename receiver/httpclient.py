@@ -4,6 +4,7 @@ Requests and answers are httpx's. Their connections are those of httpcore2, the 
 brings along (docs/decisions/0008-connections.md).
 """
 
+import asyncio
 import select
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator, Mapping
@@ -139,7 +140,11 @@ class _Connection(core.AsyncNetworkStream):
     async def start_tls(self, *how: Any, **more: Any) -> core.AsyncNetworkStream:
         if self._context is not None:
             more["ssl_context"] = self._context
-        return _Connection(await self._stream.start_tls(*how, **more))
+        try:
+            return _Connection(await self._stream.start_tls(*how, **more))
+        except asyncio.CancelledError:  # after which httpcore2 (2.16) forgets it without closing it
+            await self.aclose()
+            raise
 
     async def aclose(self) -> None:
         await self._stream.aclose()

@@ -1,6 +1,7 @@
 """The client for everything outgoing: what goes out with each request, what it raises, and what is said of that."""
 
 import asyncio
+import gc
 import gzip
 import socket
 import struct
@@ -15,7 +16,7 @@ import uvloop
 
 from receiver import __version__
 from receiver.httpclient import Client, HTTPError, why
-from tests.sinks.servers import Connection, Request, WebServer, answering, response
+from tests.sinks.servers import LONG, Connection, Request, TcpServer, WebServer, answering, response
 
 TRIES = 300
 """About one in ten meets the other side's reset before the loop has looked at the connection."""
@@ -113,6 +114,30 @@ async def test_a_connection_that_was_ended_is_not_used_again() -> None:
             assert (await client.post(server.url, {}, b"")).status_code == 200
             await asyncio.sleep(0.01)
     assert server.connections == 20
+
+
+async def test_a_handshake_that_is_cancelled() -> None:
+    """The connection ends with it, and not when the garbage collector comes by."""
+    greeted, ended = asyncio.Event(), asyncio.Event()
+
+    async def say_nothing(connection: Connection) -> None:
+        await connection.reader.read(1)
+        greeted.set()
+        await connection.hang()
+        ended.set()
+
+    async with TcpServer(say_nothing) as server, aclosing(Client(timeout=60)) as client:
+        asking = asyncio.create_task(client.send("GET", f"https://127.0.0.1:{server.port}/", {}))
+        await greeted.wait()
+        gc.disable()
+        try:
+            asking.cancel()
+            await asyncio.wait([asking])
+            async with asyncio.timeout(LONG):
+                await ended.wait()
+        finally:
+            gc.enable()
+    assert asking.cancelled()
 
 
 async def test_an_answer_that_is_compressed() -> None:
