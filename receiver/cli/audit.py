@@ -20,7 +20,7 @@ def audit(as_json: bool) -> None:
 
     async def work(database: Database, settings: Settings) -> Books:
         with progress_console().status("going through all that is stored …"):  # shown on a terminal alone
-            return await database.read(audit_store, [sink.name for sink in settings.sinks])
+            return await database.survey(audit_store, [sink.name for sink in settings.sinks])
 
     books = with_database(work)
     if as_json:

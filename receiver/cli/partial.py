@@ -49,7 +49,8 @@ class Partial(Generic[N]):
     def opened(cls, path: Path, kind: type[N], *, goes_on: bool) -> Iterator["Partial[N]"]:
         """The partial file of `path`. Raises `CannotGoOn`, and OSError."""
         place = path.with_name(path.name + cls._SUFFIX)
-        if place.exists() and not goes_on:
+        is_new = not place.exists()
+        if not is_new and not goes_on:
             raise CannotGoOn(
                 f"{place} of an interrupted export is there: --continue goes on with it; remove it to begin anew"
             )
@@ -58,6 +59,8 @@ class Partial(Generic[N]):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise CannotGoOn(f"another process writes {place}") from None
+            if is_new:  # notes may be of one that was removed, or that got its name just before a crash
+                _notes_of(place).unlink(missing_ok=True)
             partial = cls(path, file, _read(_notes_of(place), kind))
             partial._cut()
             yield partial

@@ -11,6 +11,8 @@ GRACE_STEP = timedelta(seconds=2)
 FIRST = timedelta(seconds=1)
 LONGEST = timedelta(hours=1)
 GIVE_UP_AFTER = timedelta(hours=24)
+FEWEST_TRIES = 14
+"""With fewer nothing is given up, and these take an hour or more: the day may have passed while nobody could try."""
 
 
 class Trouble(StrEnum):
@@ -40,7 +42,7 @@ def next_try(
     """When to try again after `attempts` failed ones, or None to give up. `after` is what the API asked for."""
     if has_grace(trouble, started_at, now):
         return now + GRACE_STEP
-    if now - started_at >= GIVE_UP_AFTER:
+    if now - started_at >= GIVE_UP_AFTER and attempts >= FEWEST_TRIES:
         return None
     wait = backoff(attempts, first=FIRST, longest=LONGEST, spread=spread)
     return now + (wait if after is None else max(wait, after))

@@ -1,5 +1,6 @@
 """Work that is claimed before there is room for it, so that one claim takes many and no slot waits for the database."""
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,7 +12,8 @@ Work = TypeVar("Work")
 AHEAD_SECONDS = 0.5
 """As much is claimed ahead as the slots are likely to begin within this time: nothing while the other side is slow."""
 KEPT_SECONDS = 5.0
-"""How long what was claimed may wait for a slot. Then it is given back, for its lease is meant for the work itself."""
+"""How long what was claimed may wait for a slot. Then it is given back and not begun, for its lease is meant for the work."""
+SHORTEST_LOOK = 0.5
 MOST_AHEAD = 250
 _SHARE_OF_NEWEST = 0.1
 
@@ -20,7 +22,8 @@ class Ahead(Generic[Work]):
     """`slots` pieces of work at once, and a queue of what was claimed for them.
 
     `begin` starts a piece, which holds its slot in `slot()`; `may_begin` says whether that is right just now. `hungry` is
-    called when a piece has ended and it is time to claim more. No more than `most` wait in the queue.
+    called when a piece has ended and it is time to claim more, and when something has waited for too long and is to be given
+    back. No more than `most` wait in the queue.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Ahead(Generic[Work]):
         self._queue: deque[tuple[float, Work]] = deque()
         self._seconds: float | None = None
         self._may_be_more = True
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def free(self) -> int:
@@ -65,6 +69,7 @@ class Ahead(Generic[Work]):
         now = time.monotonic()
         self._queue.extend((now, work) for work in claimed)
         self._fill()
+        self._look_after()
 
     def give_back(self, older_than: float = 0) -> list[Work]:
         """Takes out of the queue what has waited for so many seconds."""
@@ -94,5 +99,24 @@ class Ahead(Generic[Work]):
 
     def _fill(self) -> None:
         while self._queue and self._taken < self._slots and self._may_begin():
+            if self._left() <= 0:
+                self._hungry()
+                return
             self._taken += 1
             self._begin(self._queue.popleft()[1])
+
+    def _left(self) -> float:
+        """For how many seconds the oldest in the queue may still wait."""
+        return self._queue[0][0] + KEPT_SECONDS - time.monotonic()
+
+    def _look_after(self) -> None:
+        """Where the other side has become slow, no piece ends that would ring for what waits."""
+        if self._queue and self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(self._left(), SHORTEST_LOOK), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._queue and self._left() <= 0:
+            self._hungry()
+        self._look_after()

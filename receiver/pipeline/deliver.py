@@ -234,10 +234,12 @@ class SinkLane:
             suspects = [delivery for delivery, _ in downs] if by_themselves else []
             _, down = downs[0]
             not_begun = self._not_begun()
-            await self._pause.begin(
-                down.reason, lambda failures: max(_pause_of(failures), _asked(down.after)), suspects
-            )
-            self._give_back(not_begun)
+            try:
+                await self._pause.begin(
+                    down.reason, lambda failures: max(_pause_of(failures), _asked(down.after)), suspects
+                )
+            finally:  # also where this is cut off by a stop
+                self._give_back(not_begun)
         elif probing:
             await self._pause.end()
 

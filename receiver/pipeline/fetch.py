@@ -208,10 +208,12 @@ class FetchLane:
         """The lane's own failure: everyone waits, and this evaluation has used up no attempt."""
         not_begun = self._not_begun()
         suspects = [claimed.evaluation_id] if answer.trouble is Trouble.KEY_REFUSED else []
-        await self._pause.begin(
-            f"{answer.trouble}: {answer.detail}", lambda failures: _pause_of(failures, answer.after), suspects
-        )
-        self._give_back(not_begun)
+        try:
+            await self._pause.begin(
+                f"{answer.trouble}: {answer.detail}", lambda failures: _pause_of(failures, answer.after), suspects
+            )
+        finally:  # also where this is cut off by a stop
+            self._give_back(not_begun)
         now = self._database.now()
         failure = _failure(answer, now, "paused")
         await self._settle.put(SettledFetch(claimed, now, answer.trouble, uncounted=True, failure=failure))

@@ -25,6 +25,8 @@ MOST_AT_ONCE = 5
 FIRST_WAIT = timedelta(seconds=2)
 LONGEST_WAIT = timedelta(minutes=15)
 GIVEN_UP_AFTER = timedelta(hours=24)
+FEWEST_TRIES = 12
+"""With fewer nothing is given up, and these take half an hour or more: the day may have passed while nobody could try."""
 _MAY_PASS = (409, 429)
 """Beside what `is_passing` knows: there is no person here who could say it again."""
 _MOST_ROUNDS = 3
@@ -145,7 +147,7 @@ class RatingLane:
         )
 
     def _is_old(self, due: DueRating) -> bool:
-        return self._database.now() - due.started_at >= GIVEN_UP_AFTER
+        return self._database.now() - due.started_at >= GIVEN_UP_AFTER and due.attempts >= FEWEST_TRIES
 
     async def _whisper(self, due: DueRating, text: str) -> None:
         """Best effort: what counts is stored, and shown in the message."""

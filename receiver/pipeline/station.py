@@ -62,9 +62,15 @@ class Bells:
 
     async def run(self) -> None:
         """Passes rings on in both directions until it is cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._database.listen(self.heard))
-            group.create_task(self._ring_others())
+        while True:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._database.listen(self.heard))
+                    group.create_task(self._ring_others())
+            except* Exception:
+                # A defect of ours. Without bells all is found by the slow polls alone, so it goes on.
+                log.exception("pipeline.bells_failed")
+            await asyncio.sleep(UNAVAILABLE_WAIT)
 
     async def _ring_others(self) -> None:
         while True:

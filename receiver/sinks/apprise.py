@@ -63,9 +63,7 @@ class AppriseSink:
         try:
             self._service = Service(options.url.get_secret_value(), timeout=options.timeout + _SECONDS_MORE)
         except ValueError as error:
-            raise SettingsError(
-                f"sink {options.name}: url is no address that Apprise can use: see appriseit.com/services"
-            ) from error
+            raise SettingsError(f"sink {options.name}: {error}") from error
 
     async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Sends them one after the other."""

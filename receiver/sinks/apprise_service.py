@@ -1,21 +1,20 @@
-"""One service of Apprise's, told something in a thread of its own.
+"""One service of Apprise's, told something in a thread of its own, for it may be silent for long.
 
-Apprise's own threads cannot be interrupted, and a process that ends waits for them, for as long as a service is silent. Nobody
-waits for these. What Apprise logs is heard here and nowhere else: it may hold an address with what is secret in it.
+What Apprise logs is heard here and nowhere else: it may hold an address with what is secret in it.
 """
 
-import asyncio
 import logging
 import re
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from apprise import Apprise, NotifyFormat, NotifyType, OverflowMode
 from apprise.conversion import convert_between
+
+from receiver.sinks.own_thread import in_own_thread
 
 _LOGGER = logging.getLogger("apprise")
 _LOGGER.propagate = False
@@ -36,10 +35,12 @@ class Service:
     """What an address of Apprise's leads to."""
 
     def __init__(self, address: str, *, timeout: float) -> None:
-        """`timeout` in seconds. Raises ValueError if Apprise can make nothing of the address."""
+        """`timeout` in seconds. Raises ValueError, which says what is wrong, if Apprise can make nothing of the address."""
         plugin = Apprise.instantiate(address)
         if plugin is None:
-            raise ValueError
+            raise ValueError("url is no address that Apprise can use: see appriseit.com/services")
+        if len(plugin) > 1:  # it tells of all of them that one refused, and each retry would go to the others again
+            raise ValueError("url names several recipients: give each of them a sink of its own")
         plugin.socket_connect_timeout = plugin.socket_read_timeout = timeout
         if "overflow=" not in address:
             plugin.overflow_mode = OverflowMode.TRUNCATE
@@ -60,20 +61,7 @@ class Service:
 
     async def tell(self, title: str, body: str, kind: str) -> Told:
         """`title` and `body` are plain text; `kind` is `success`, `failure`, `warning` or `info`."""
-        loop = asyncio.get_running_loop()
-        told: asyncio.Future[Told] = loop.create_future()
-
-        def settle(result: Told) -> None:
-            if not told.done():
-                told.set_result(result)
-
-        def work() -> None:
-            result = self._tell(title, body, kind)
-            with suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(settle, result)
-
-        threading.Thread(target=work, name="apprise", daemon=True).start()
-        return await told
+        return await in_own_thread(partial(self._tell, title, body, kind), "apprise")
 
     def _tell(self, title: str, body: str, kind: str) -> Told:
         plugin = self._plugin

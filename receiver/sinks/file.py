@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
@@ -22,9 +23,11 @@ from pydantic import Field
 from receiver.core.envelope import Message
 from receiver.disk import sync_folder
 from receiver.sinks.base import Again, Done, Down, Outcome, SinkError, SinkOptions
+from receiver.sinks.own_thread import in_own_thread
 
 STANDARD_OUTPUT = "-"
 _STDOUT = 1
+_HELD_UP = Again("a write from before has not ended")
 _LOOK_EVERY = 0.02
 """Seconds between two looks of a thread that waits."""
 
@@ -47,7 +50,9 @@ class FileOptions(SinkOptions):
 
 
 class _Place(Protocol):
-    """Where lines can be put. Blocking: runs in a thread."""
+    """Where lines can be put, by one thread at a time. Blocking: runs in a thread."""
+
+    lock: threading.Lock
 
     def write(self, lines: Sequence[bytes], patience: "_Patience") -> list[Outcome]: ...
 
@@ -76,23 +81,31 @@ class FileSink:
 
     def __init__(self, options: FileOptions) -> None:
         self._timeout = options.timeout
-        self._place: _Place = _Output() if options.path == STANDARD_OUTPUT else _File(Path(options.path))
-        self._one_at_a_time = asyncio.Lock()
+        self._place: _Place = _OUTPUT if options.path == STANDARD_OUTPUT else _File(Path(options.path))
 
     async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Appends a line for each, with one fsync for all."""
         lines = [message.cloud_event + b"\n" for message in messages]
-        async with self._one_at_a_time:
-            patience = _Patience(self._timeout)
-            try:
-                return await asyncio.to_thread(self._place.write, lines, patience)
-            except asyncio.CancelledError:
-                patience.end()  # a thread cannot be cancelled, and the process does not end before it
-                raise
+        patience = _Patience(self._timeout)
+        try:
+            return await in_own_thread(partial(self._write, lines, patience), "file")
+        except asyncio.CancelledError:
+            patience.end()  # the thread cannot be cancelled
+            raise
+
+    def _write(self, lines: Sequence[bytes], patience: _Patience) -> list[Outcome]:
+        # Held until the write has ended, however long that takes and whoever has given up on it: two would mix their lines.
+        while not self._place.lock.acquire(timeout=_LOOK_EVERY):
+            if patience.is_over:
+                return [_HELD_UP] * len(lines)
+        try:
+            return self._place.write(lines, patience)
+        finally:
+            self._place.lock.release()
 
     async def check(self) -> str:
         """Looks whether the file could be written; makes nothing."""
-        return await asyncio.to_thread(self._place.check)
+        return await in_own_thread(self._place.check, "file")
 
     async def close(self) -> None:
         """Nothing stays open between batches."""
@@ -110,6 +123,7 @@ class _File:
     """Appends whole batches. A lock keeps processes apart that write to the same file."""
 
     def __init__(self, path: Path) -> None:
+        self.lock = threading.Lock()
         self._path = path
 
     def write(self, lines: Sequence[bytes], patience: _Patience) -> list[Outcome]:
@@ -216,7 +230,9 @@ class _Output:
     """Standard output, which somebody else reads, or does not."""
 
     def __init__(self) -> None:
-        self._torn = False
+        self.lock = threading.Lock()
+        self._torn: tuple[int, int] | None = None
+        """The pipe or file at whose end half a line stands."""
 
     def write(self, lines: Sequence[bytes], patience: _Patience) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -228,15 +244,17 @@ class _Output:
         return outcomes + outcomes[-1:] * (len(lines) - len(outcomes))
 
     def _write(self, line: bytes, patience: _Patience) -> Outcome:
-        rest = memoryview(b"\n" + line if self._torn else line)
         try:
+            about = os.fstat(_STDOUT)
+            place = about.st_dev, about.st_ino
+            rest = memoryview(b"\n" + line if self._torn == place else line)
             while rest:
                 if not _writable(patience):
                     return Again("nobody reads standard output")
                 # No more than a pipe takes at once where it takes anything: then no write blocks.
                 written = os.write(_STDOUT, rest[: select.PIPE_BUF])
                 rest = rest[written:]
-                self._torn = bool(rest)
+                self._torn = place if rest else None
         except BrokenPipeError:
             return Down("whoever read standard output has gone")
         except OSError as error:
@@ -249,6 +267,10 @@ class _Output:
         except OSError as error:
             raise SinkError("standard output is closed") from error
         return "standard output is open"
+
+
+_OUTPUT = _Output()
+"""One for all sinks that lead there: what stands at its end is the next one's to know, also after a reload."""
 
 
 def _writable(patience: _Patience) -> bool:

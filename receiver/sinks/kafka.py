@@ -112,7 +112,7 @@ class KafkaSink:
     async def send(self, messages: Sequence[Message]) -> Sequence[Outcome]:
         """Produces all, then waits for what becomes of each."""
         try:
-            session = self._usable()
+            session, spent = self._usable()
         except SinkError as error:
             return [Down(str(error))] * len(messages)
         outcomes: Sequence[Outcome] = []
@@ -121,12 +121,19 @@ class KafkaSink:
             outcomes = [self._outcome(*pair) for pair in zip(messages, reports, strict=True)]
         finally:
             await session.leave(spent=any(isinstance(outcome, Again | Down) for outcome in outcomes))
+            if (
+                spent is not None
+            ):  # closed in a thread: where it is only dropped, it is closed here, and waits for its own
+                await spent.leave(spent=True)
         return outcomes
 
-    def _usable(self) -> "Session":
-        if self._session is None or self._session.is_spent:
-            self._session = self._sessions.Session(self._options)
-        return self._session
+    def _usable(self) -> "tuple[Session, Session | None]":
+        """The one to use, and the one in whose place it has just come."""
+        before = self._session
+        if before is not None and not before.is_spent:
+            return before, None
+        self._session = self._sessions.Session(self._options)
+        return self._session, before
 
     def _record(self, message: Message) -> "Record":
         headers: dict[str, str | bytes | None] = {"id": message.key, "type": message.type, "content-type": CONTENT_TYPE}

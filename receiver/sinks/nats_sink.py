@@ -75,9 +75,18 @@ class _Client(Client):
 
     async def cut(self) -> None:
         """Closes it without waiting until all is written."""
+        self._drop_pending()
+        await self.close()
+
+    async def _process_op_err(self, e: Exception) -> None:
+        """The connection has broken. The client would write what is left first, which uvloop answers with an error of its own,
+        and then tell nobody."""
+        self._drop_pending()
+        await super()._process_op_err(e)
+
+    def _drop_pending(self) -> None:
         self._pending = []
         self._pending_data_size = 0
-        await self.close()
 
 
 def _look_at_seed(option: str, seed: str) -> None:

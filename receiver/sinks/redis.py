@@ -228,7 +228,9 @@ class RedisSink:
 
     async def _drop_connections(self) -> None:
         """If one connection is dead, those that lie idle are as well; finding out one by one would cost a timeout each."""
-        await self._redis.connection_pool.disconnect(inuse_connections=False)
+        # Without waiting, which the pool's own method would do: meanwhile another takes one, connects it anew, and loses it.
+        for connection in list(self._redis.connection_pool._available_connections):  # noqa: SLF001 (nothing else lists them)
+            await connection.disconnect(nowait=True)
 
     async def check(self) -> str:
         """Pings, and looks whether the key holds a stream or nothing yet."""

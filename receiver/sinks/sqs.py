@@ -179,7 +179,7 @@ class SqsSink:
         try:
             async with asyncio.timeout(self._options.timeout):
                 for chunk in self._chunks(entry for number, entry in enumerate(entries) if number not in outcomes):
-                    outcomes |= await self._send(chunk)
+                    await self._send(chunk, outcomes)
         except TimeoutError:
             pass
         return [outcomes.get(number, Again("no answer in time")) for number in range(len(messages))]
@@ -208,15 +208,17 @@ class SqsSink:
         if chunk:
             yield chunk
 
-    async def _send(self, entries: list[dict[str, Any]]) -> dict[int, Outcome]:
+    async def _send(self, entries: list[dict[str, Any]], outcomes: dict[int, Outcome]) -> None:
+        """Notes each outcome as soon as it is known: the time may run out before the others are."""
         try:
             client = await self._connected()
             answer = await client.send_message_batch(QueueUrl=self._options.queue_url, Entries=entries)
         except self._errors.ClientError as error:
             code = _code(error.response["Error"].get("Code", ""))
             if code in _NOT_THIS_MESSAGE and len(entries) > 1:  # one of them: each by itself
-                alone = [await self._send([entry]) for entry in entries]
-                return {number: outcome for each in alone for number, outcome in each.items()}
+                for entry in entries:
+                    await self._send([entry], outcomes)
+                return
             status = int(error.response["ResponseMetadata"].get("HTTPStatusCode", 0))
             failed = self._failed(code, status, "SendMessage", _size(entries[0]))
         except (self._errors.BotoCoreError, OSError) as error:
@@ -224,7 +226,7 @@ class SqsSink:
         else:
             unsaid = {int(entry["Id"]): Again("nothing was said of it") for entry in entries}
             sizes = {entry["Id"]: _size(entry) for entry in entries}
-            return (
+            outcomes |= (
                 unsaid
                 | {int(each["Id"]): Done(each["MessageId"]) for each in answer.get("Successful", ())}
                 | {
@@ -234,7 +236,8 @@ class SqsSink:
                     for each in answer.get("Failed", ())
                 }
             )
-        return {int(entry["Id"]): failed for entry in entries}
+            return
+        outcomes |= {int(entry["Id"]): failed for entry in entries}
 
     def _failed(self, code: str, status: int, action: str, size: int = 0) -> Again | Never | Down:
         if code in _TROUBLES:

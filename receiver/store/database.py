@@ -38,9 +38,16 @@ class Database(ABC):
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `fn` reads, in one transaction. Raises `StoreUnavailable`."""
 
+    async def survey(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Like `read`, for what looks at everything there is, and may take as long as that takes."""
+        return await self.read(fn, *args, **kwargs)
+
     @abstractmethod
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `fn` returns once its changes are durable. Raises `StoreUnavailable`; then nothing was changed."""
+        """What `fn` returns once its changes are durable.
+
+        Raises `StoreUnavailable`; then nothing was changed, unless what was lost is the commit's own answer: nobody knows then.
+        """
 
     @abstractmethod
     async def accept(self, arrivals: Sequence[Arrival]) -> list[Taken]:
@@ -52,7 +59,7 @@ class Database(ABC):
 
     @abstractmethod
     async def migrate(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Like `write`, for changes of the schema: alone among all processes, however many start at once."""
+        """Like `write`, for changes of the schema: alone among all processes, and for as long as that takes."""
 
     @abstractmethod
     async def ring(self, *bells: str) -> None:

@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import Column, ColumnElement, Connection, Row, delete, func, or_, select, true, update
 
 from receiver.store.intake import upsert
-from receiver.store.tables import deliveries, fetches, lanes, processes
+from receiver.store.tables import DUE, deliveries, fetches, lanes, processes, ratings
 
 FETCH = "fetch"
 MOST_SUSPECTS = 100
@@ -158,5 +158,6 @@ def free_all_leases(conn: Connection, now: datetime) -> None:
     """Makes everything that is leased due now: for a process that knows that it is the only one."""
     conn.execute(update(deliveries).where(deliveries.c.state == "leased").values(state="pending", due_at=now))
     conn.execute(update(fetches).where(fetches.c.leased).values(leased=False, due_at=now))
+    conn.execute(update(ratings).where(DUE).values(due_at=now))  # also those that only wait, which does no harm
     conn.execute(update(lanes).values(holder=None, held_until=None))
     conn.execute(delete(processes))

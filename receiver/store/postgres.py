@@ -29,6 +29,8 @@ TRIES = 5
 """How often a transaction that lost against another is run."""
 RECONNECT_SECONDS = 1.0
 CLOCK_SECONDS = 30
+LISTENER_SECONDS = 30.0
+"""How often the connection that only listens is asked whether it is still there: the way to it may be gone without a word."""
 _MIGRATION_LOCK = 0x72756E666C6F77  # "runflow"
 
 _SETTINGS = {
@@ -39,6 +41,10 @@ _SETTINGS = {
 }
 # Nor may one row that another holds keep the few connections of the intake: those who wait for it are told to come again.
 _INTAKE_SETTINGS = {"lock_timeout": "1s"}
+
+_READING: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+_DRIVERS_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""The last is also what it says where no server of several is the one that the address wants."""
 
 _NOTIFY = "SELECT pg_notify($1, bell) FROM unnest($2::text[]) AS bell"
 
@@ -63,7 +69,7 @@ class PostgresDatabase(Database):
         self._rest = _engine(address, connections=INTAKE_FLIGHTS, pooler=pooler, settings=_INTAKE_SETTINGS)
         self._other = _engine(address, connections=CONNECTIONS, pooler=pooler)
         # As on SQLite, what is read in one transaction is of one moment: the audit compares what it counts.
-        self._reading = self._other.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._reading = self._other.execution_options(**_READING)
         self._running = 0
         self._closing = False
         self._ended = asyncio.Event()
@@ -94,7 +100,18 @@ class PostgresDatabase(Database):
             conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
             return fn(conn, *args, **kwargs)
 
-        return await self._run(self._other, alone)
+        return await self._unhurried(alone)
+
+    async def survey(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._unhurried(lambda conn: fn(conn, *args, **kwargs), **_READING)
+
+    async def _unhurried(self, fn: Callable[[Connection], T], **how: Any) -> T:
+        """On a connection of its own, where a statement may take as long as it takes."""
+        engine = _engine(self._address, connections=1, pooler=self._pooler, unhurried=True)
+        try:
+            return await self._run(engine.execution_options(**how), fn)
+        finally:
+            await engine.dispose()
 
     async def ring(self, *bells: str) -> None:
         if not self._pooler:
@@ -107,7 +124,7 @@ class PostgresDatabase(Database):
 
     async def listen(self, heard: Callable[[str], None]) -> None:
         while not self._pooler:
-            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(OSError, TimeoutError, *_DRIVERS_ERRORS):
                 await self._listen_once(heard)
             await asyncio.sleep(RECONNECT_SECONDS)
 
@@ -118,7 +135,12 @@ class PostgresDatabase(Database):
         try:
             conn.add_termination_listener(lambda _: ended.set())
             await conn.add_listener(CHANNEL, lambda _conn, _pid, _channel, bell: heard(bell))
-            await ended.wait()
+            while not ended.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LISTENER_SECONDS):
+                        await ended.wait()
+                        return
+                await conn.fetchval("SELECT 1", timeout=CONNECT_SECONDS)
         finally:
             conn.terminate()
 
@@ -227,20 +249,25 @@ def _was_stale(error: DBAPIError, attempt: int) -> bool:
     return attempt == 1 and is_lost_connection(error)
 
 
-def _options(address: URL, settings: Mapping[str, str]) -> dict[str, Any]:
+def _options(address: URL, settings: Mapping[str, str], *, unhurried: bool = False) -> dict[str, Any]:
     """How the driver connects."""
     return {
         "dsn": driver_address(address),
         "timeout": CONNECT_SECONDS,
-        "command_timeout": STATEMENT_SECONDS,
+        "command_timeout": None if unhurried else STATEMENT_SECONDS,
         "server_settings": {**_SETTINGS, **settings},
     }
 
 
 def _engine(
-    address: URL, *, connections: int, pooler: bool, settings: Mapping[str, str] = MappingProxyType({})
+    address: URL,
+    *,
+    connections: int,
+    pooler: bool,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    unhurried: bool = False,
 ) -> AsyncEngine:
-    options = _options(address, settings)
+    options = _options(address, settings, unhurried=unhurried)
     if pooler:
         options["server_settings"] = {}  # the server's sessions are the pooler's, which refuses what it does not know
         # Statements prepared on one server connection are unknown on the next one that the pooler hands out.

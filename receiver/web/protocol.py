@@ -18,10 +18,22 @@ from receiver.web.hook import PATH, Delivered, Head, Hook, Reply, read_head
 
 HANG_UP: Final = "receiver.hang_up"
 """Among a request's extensions (ASGI): ends its connection at once, without sending what waits to be sent."""
+LARGEST_HEAD: Final = 64 * 1024
+"""Bytes. What reads the head keeps all of it, however long it becomes."""
+REQUEST_SECONDS: Final = 30.0
+"""How long a request may take to come, from its first byte or from the connection on: else anybody could hold all of them."""
 _PATH = PATH.encode()
-_NOT_HTTP = (
-    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 76\r\n\r\n"
-    b'{"code":"BAD_REQUEST","message":"the request is not HTTP/1.1","errors":null}'
+
+
+def _refusal(status: bytes, message: bytes) -> bytes:
+    body = b'{"code":"BAD_REQUEST","message":"%b","errors":null}' % message
+    head = b"HTTP/1.1 %b\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % (status, len(body)) + body
+
+
+_NOT_HTTP = _refusal(b"400 Bad Request", b"the request is not HTTP/1.1")
+_LARGE_HEAD = _refusal(
+    b"431 Request Header Fields Too Large", b"the address and the headers are over %d bytes" % LARGEST_HEAD
 )
 
 
@@ -37,20 +49,49 @@ class HttpProtocol(HttpToolsProtocol):
         self._longest = min(hook.body_bytes, HIGH_WATER_LIMIT)
         self._common: tuple[object, bytes] = (None, b"")
         self._idle_since = math.inf
+        self._is_coming = False
+        self._is_in_head = False
+        self._head_bytes: int | None = None
+        self._patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection is open."""
         super().connection_made(cast("asyncio.Transport", Joined(transport)))
+        self._patience = self.loop.call_later(REQUEST_SECONDS, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         super().connection_lost(exc)
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
+        for timer in (self.timeout_keep_alive_task, self._patience):
+            if timer is not None:
+                timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Something came. Nearly always that is a whole request."""
+        super().data_received(data)
+        if self._is_coming:
+            self._look_at_unfinished(len(data))
+
+    def _look_at_unfinished(self, more: int) -> None:
+        if self._is_in_head:
+            # Whole requests may have come before it in the same piece, so that one does not count; it is 256 KiB at most.
+            self._head_bytes = 0 if self._head_bytes is None else self._head_bytes + more
+            if self._head_bytes > LARGEST_HEAD:
+                self.transport.write(_LARGE_HEAD)
+                self.transport.close()
+                return
+        if self._patience is None:
+            self._patience = self.loop.call_later(REQUEST_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        self._patience = None
+        if self.flow.read_paused:  # it is not the other side that is slow
+            self._look_at_unfinished(0)
+        else:
+            self.transport.close()
 
     def _unset_keepalive_if_required(self) -> None:
-        """Something comes: this is no idle connection."""
-        self._idle_since = math.inf
+        """Empty lines may come without a request."""
 
     def on_response_complete(self) -> None:
         """An answer was written: from now on the connection is idle.
@@ -89,9 +130,13 @@ class HttpProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
+        self._idle_since = math.inf
+        self._is_coming = self._is_in_head = True
+        self._head_bytes = None
 
     def on_headers_complete(self) -> None:
         """Decides which way the request goes."""
+        self._is_in_head = False
         if self.url == _PATH and self._is_free_for_a_callback():
             head = read_head(self.headers)
             if head.length is not None and head.length <= self._longest:
@@ -121,6 +166,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The whole request was read."""
+        self._is_coming = False
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         exchange: object = self.cycle
         if isinstance(exchange, Exchange):
             head = exchange.head

@@ -12,7 +12,7 @@ from tests.acceptance.collector import Collector, check_arrived, in_file, in_str
 from tests.acceptance.load import Callback, Load
 from tests.acceptance.processes import API_KEY, SECRET, Install, Program, Report
 
-FEW = 8
+FEW = 5
 """How often each process is killed where there is little time."""
 LONGEST_WAIT = 0.5
 MOMENTS = [

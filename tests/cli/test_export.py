@@ -218,6 +218,19 @@ def test_another_one_cannot_go_on(here: Installation) -> None:
     assert (said.status, "is not what an export noted" in said.err) == (2, True)
 
 
+@pytest.mark.parametrize("goes_on", [[], ["--continue"]])
+def test_what_was_begun_is_removed(here: Installation, goes_on: list[str]) -> None:
+    """As the message says: an export begins anew, whatever the notes say, which no message names."""
+    here.write(stored, [whole(n) for n in range(MANY)])
+    path = here.folder / "verdicts"
+    interrupted(here, "SIGTERM", 10, "--output", str(path))
+    (here.folder / "verdicts.partial").unlink()
+    said = here.run("verdicts", "export", "--output", path, *goes_on)
+    assert said.status == 0, said.err
+    assert ids(path) == ALL
+    assert list(here.folder.glob("*.partial*")) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

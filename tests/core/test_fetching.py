@@ -4,7 +4,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from receiver.core.fetching import FIRST, GIVE_UP_AFTER, GRACE, GRACE_STEP, LONGEST, Trouble, has_grace, next_try
+from receiver.core.fetching import (
+    FEWEST_TRIES,
+    FIRST,
+    GIVE_UP_AFTER,
+    GRACE,
+    GRACE_STEP,
+    LONGEST,
+    Trouble,
+    has_grace,
+    next_try,
+)
 
 START = datetime(2026, 11, 18, 14, 13, 22, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
@@ -43,4 +53,15 @@ def test_gives_up() -> None:
     last, too_late = START + GIVE_UP_AFTER - TICK, START + GIVE_UP_AFTER
     for trouble in Trouble:
         assert next_try(trouble, 1, START, last, after=None, spread=1) == last + FIRST / 2
-        assert next_try(trouble, 1, START, too_late, after=None, spread=1) is None
+        assert next_try(trouble, FEWEST_TRIES, START, too_late, after=None, spread=1) is None
+
+
+def test_the_day_may_have_passed_without_a_try() -> None:
+    """The machine was off, or the key refused: then there are tries for an hour, however late it is."""
+    now = START + 3 * GIVE_UP_AFTER
+    for attempts in range(1, FEWEST_TRIES):
+        due_at = next_try(Trouble.UNREACHABLE, attempts, START, now, after=None, spread=1)
+        assert due_at is not None
+        now = due_at
+    assert now - START > 3 * GIVE_UP_AFTER + timedelta(minutes=60)
+    assert next_try(Trouble.UNREACHABLE, FEWEST_TRIES, START, now, after=None, spread=0) is None

@@ -4,6 +4,7 @@ import pytest
 
 from receiver.pipeline import ahead
 from receiver.pipeline.ahead import Ahead
+from tests.pipeline.clock import until
 
 
 class Lane:
@@ -42,7 +43,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_nothing_ahead_until_one_has_ended(clock: Clock) -> None:
+async def test_nothing_ahead_until_one_has_ended(clock: Clock) -> None:
     """Nobody knows how long one takes: only free slots are filled. Then as much as half a second is likely to need."""
     lane = Lane(2)
     assert (lane.ahead.free, lane.ahead.wanted) == (2, 2)
@@ -54,7 +55,7 @@ def test_nothing_ahead_until_one_has_ended(clock: Clock) -> None:
     assert (lane.begun, lane.ahead.free, lane.ahead.wanted) == ([1, 2, 3], 0, 64 - 2)
 
 
-def test_a_slow_other_side(clock: Clock) -> None:
+async def test_a_slow_other_side(clock: Clock) -> None:
     """What takes longer than that is not claimed before its slot is free; what is very quick has a limit."""
     lane = Lane(2)
     lane.ahead.add([1, 2], may_be_more=True)
@@ -66,7 +67,7 @@ def test_a_slow_other_side(clock: Clock) -> None:
     assert quick.ahead.wanted == 1 + ahead.MOST_AHEAD
 
 
-def test_a_slot_that_is_free_begins_the_next(clock: Clock) -> None:
+async def test_a_slot_that_is_free_begins_the_next(clock: Clock) -> None:
     """In the order of the claims; more is asked for when the queue is half empty."""
     lane = Lane(1)
     lane.ahead.add([1], may_be_more=True)
@@ -80,7 +81,7 @@ def test_a_slot_that_is_free_begins_the_next(clock: Clock) -> None:
     assert (lane.begun, lane.hungry) == ([1, 2, 3, 4], hungry + 1)
 
 
-def test_closed(clock: Clock) -> None:
+async def test_closed(clock: Clock) -> None:
     """Nothing is begun while that is not right; it is as soon as somebody says so."""
     lane = Lane(2)
     lane.is_open = False
@@ -91,7 +92,7 @@ def test_closed(clock: Clock) -> None:
     assert lane.begun == [1, 2]
 
 
-def test_given_back(clock: Clock) -> None:
+async def test_given_back(clock: Clock) -> None:
     """What waits for too long, or all of it, is not begun any more."""
     lane = Lane(1)
     lane.ahead.add([1, 2], may_be_more=True)
@@ -104,14 +105,37 @@ def test_given_back(clock: Clock) -> None:
     assert lane.begun == [1]
 
 
-def test_nothing_to_claim(clock: Clock) -> None:
+async def test_what_has_waited_for_too_long_is_not_begun(clock: Clock) -> None:
+    """Its lease may end while it is under way. The lane is rung, which gives it back."""
+    lane = Lane(1)
+    lane.ahead.add([1, 2, 3], may_be_more=False)
+    clock.now += ahead.KEPT_SECONDS
+    lane.end(clock, 0)
+    assert (lane.begun, lane.hungry) == ([1], 1)
+    assert lane.ahead.give_back(ahead.KEPT_SECONDS) == [2, 3]
+    lane.ahead.add([4], may_be_more=False)
+    assert (lane.begun, lane.hungry) == ([1, 4], 1)
+
+
+async def test_what_waits_is_looked_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while nothing ends: the other side has become slow."""
+    monkeypatch.setattr(ahead, "KEPT_SECONDS", 0.05)
+    monkeypatch.setattr(ahead, "SHORTEST_LOOK", 0.01)
+    lane = Lane(1)
+    lane.ahead.add([1, 2], may_be_more=False)
+    await until(lambda: lane.hungry > 0)
+    assert lane.ahead.give_back(0.05) == [2]
+    assert lane.begun == [1]
+
+
+async def test_nothing_to_claim(clock: Clock) -> None:
     """A claim that brings nothing is no reason to claim again, or an idle lane would never rest."""
     lane = Lane(2)
     lane.ahead.add([], may_be_more=True)
     assert lane.hungry == 0
 
 
-def test_nothing_more_is_due(clock: Clock) -> None:
+async def test_nothing_more_is_due(clock: Clock) -> None:
     """After a claim that found no more nobody asks again: what is due later rings by itself."""
     lane = Lane(2)
     lane.ahead.add([1], may_be_more=False)

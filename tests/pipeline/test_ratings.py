@@ -159,7 +159,10 @@ async def test_runflow_stays_away(room: Room) -> None:
         await room.click("U1", True)
         await lane.step()
         room.clock.advance(hours=25)
-        await lane.step()
+        for _ in range(pipeline.FEWEST_TRIES - 1):
+            assert len(room.whispers) == 1
+            await lane.step()
+            room.clock.advance(hours=1)
         await client.close()
     assert room.whispers[-1] == ("U1", "Your rating was not taken: Runflow could not be told for 24 hours.")
     assert room.raters == ""

@@ -195,6 +195,22 @@ async def test_rings_reach_another_process(postgres_address: str) -> None:
         await there.close()
 
 
+async def test_bells_outlive_a_defect(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ends the listening, it begins again."""
+    monkeypatch.setattr("receiver.pipeline.station.UNAVAILABLE_WAIT", 0.01)
+    begun = 0
+
+    async def listen(_: object) -> None:
+        nonlocal begun
+        begun += 1
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(database, "listen", listen)
+    ringing = asyncio.create_task(Bells(database).run())
+    await until(lambda: begun > 2)
+    await cancelled(ringing)
+
+
 @pytest.mark.postgres
 async def test_what_was_not_rung_yet_can_be_rung_at_the_end(postgres_address: str) -> None:
     """What is left to ring when a process stops is passed on by `flush`, though its loop has ended."""

@@ -241,6 +241,14 @@ def test_an_address_that_apprise_does_not_know_is_a_wrong_setting() -> None:
     assert str(caught.value) == "sink it: url is no address that Apprise can use: see appriseit.com/services"
 
 
+def test_an_address_with_several_recipients_is_a_wrong_setting() -> None:
+    """Where one refuses, each retry would go to the others again."""
+    with pytest.raises(SettingsError) as caught:
+        sink_to(f"tgram://123456789:{PASSWORD}abcdefghijklmnopqrstuvwxyz/1111/2222")
+
+    assert str(caught.value) == "sink it: url names several recipients: give each of them a sink of its own"
+
+
 def test_it_is_slow_by_default() -> None:
     """Most services take about a message a second."""
     options = AppriseOptions(name="it", url="json://h", match=(Filter(overall_passed=["false"]),))

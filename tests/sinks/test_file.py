@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -366,6 +367,41 @@ async def test_an_output_that_nobody_reads_is_tried_again(pipe: tuple[int, int])
     assert first == message(1).cloud_event
     assert large.cloud_event.startswith(torn)
     assert os.read(reading, 1_000_000) == b"\n" + message(3).cloud_event + b"\n"
+
+
+async def test_a_line_that_another_sink_left_torn_is_ended_first(pipe: tuple[int, int]) -> None:
+    """The sink of before a reload, or a second one: it is the same pipe."""
+    reading, writing = pipe
+    with standard_output_is(writing):
+        await sink_to("-", timeout=0.1).send([message(1, generation_prompt="x" * 500_000)])
+        torn = os.read(reading, 1_000_000)
+        assert await sink_to("-").send([message(2)]) == [Done()]
+
+    assert not torn.endswith(b"\n")
+    assert os.read(reading, 1_000_000) == b"\n" + message(2).cloud_event + b"\n"
+
+
+async def test_a_write_that_hangs_takes_one_thread_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that does not answer: later batches wait for it no longer than the timeout, and nothing else waits for them."""
+    hangs, begun = threading.Event(), threading.Event()
+
+    def fsync(_: int) -> None:
+        begun.set()
+        hangs.wait()
+
+    monkeypatch.setattr("os.fsync", fsync)
+    sink = sink_to(tmp_path / "verdicts.ndjson", timeout=0.1)
+    before = threading.active_count()
+    hanging = asyncio.create_task(sink.send([message(1)]))
+    await asyncio.to_thread(begun.wait)
+    hanging.cancel()
+    for _ in range(50):
+        assert await sink.send([message(2)]) == [Again("a write from before has not ended")]
+    assert threading.active_count() <= before + 2  # it, and that of `to_thread`
+    monkeypatch.undo()
+    hangs.set()
+    assert await sink_to(tmp_path / "verdicts.ndjson").send([message(2)]) == [Done()]
+    assert hanging.cancelled()
 
 
 async def test_an_output_whose_reader_has_gone_is_down(pipe: tuple[int, int]) -> None:

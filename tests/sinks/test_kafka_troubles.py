@@ -128,6 +128,18 @@ async def test_a_restart_between_two_messages_costs_no_attempt(kafka: KafkaClust
     assert len(kafka.records(topic)) == (3 if isinstance(outcome, Done) else 2)
 
 
+async def test_a_producer_that_is_spent_while_idle_is_closed(kafka: KafkaCluster) -> None:
+    """In a thread, by whoever needs a new one: dropped, it would be closed by the event loop."""
+    sink = kafka.sink(kafka.topic())
+    await done_in_the_end(sink, 1)
+    spent = sink._session
+    assert spent is not None
+    spent._ear.is_lost = True
+    await done_in_the_end(sink, 2)
+    assert (spent._is_closed, sink._session is not spent) == (True, True)
+    await sink.close()
+
+
 async def test_a_broker_that_hangs_holds_up_no_longer_than_the_timeout(kafka: KafkaCluster) -> None:
     """Again; and once it goes on, so does the sink."""
     topic = kafka.topic()

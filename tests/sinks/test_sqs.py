@@ -279,6 +279,23 @@ async def test_no_answer_in_time_is_again_and_the_sink_goes_on(aws: None) -> Non
     assert outcome == Again("no answer in time")
 
 
+async def test_what_was_taken_one_by_one_stays_taken_when_the_time_is_up(aws: None) -> None:
+    """A batch is refused as a whole, the first of it is taken by itself, and then SQS is silent."""
+    async with WebServer(GOOD) as server:
+        sink = sink_to(f"http://127.0.0.1:{server.port}", timeout=2)
+        await _until_done(sink)
+        answers = iter([_saying(answer_of("InvalidMessageContents")), GOOD])
+
+        async def in_turn(request: Request, connection: Connection) -> None:
+            await next(answers, _silent)(request, connection)
+
+        server.behaviour = in_turn
+        outcomes = await sink.send([message(number) for number in range(3)])
+        await sink.close()
+
+    assert outcomes == [Done("m"), *[Again("no answer in time")] * 2]
+
+
 async def _until_done(sink: SqsSink) -> None:
     async with asyncio.timeout(LONG):
         while not isinstance((await sink.send([message()]))[0], Done):

@@ -162,6 +162,51 @@ async def test_statement_that_hangs(postgres_place: str, monkeypatch: pytest.Mon
         await until(works)
 
 
+async def test_what_may_take_its_time(postgres_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A migration, and what looks at everything, is not given up; else a large database could never be upgraded."""
+    monkeypatch.setattr(postgres, "STATEMENT_SECONDS", 0.5)
+    async with opened(postgres_place) as database:
+        with pytest.raises(StoreUnavailable):
+            await database.read(scalar, "SELECT pg_sleep(60)")
+        assert await database.migrate(scalar, "SELECT 1 FROM pg_sleep(2)") == 1
+        assert await database.survey(scalar, "SELECT 1 FROM pg_sleep(2)") == 1
+
+
+async def test_a_listener_that_is_not_there_any_more(postgres_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way to it may be gone without a word: it is asked now and then, and made anew."""
+    connections: list[asyncpg.Connection] = []
+    connect = asyncpg.connect
+
+    async def connected(*where: Any, **how: Any) -> asyncpg.Connection:
+        connections.append(await connect(*where, **how))
+        return connections[-1]
+
+    monkeypatch.setattr(asyncpg, "connect", connected)
+    monkeypatch.setattr(postgres, "LISTENER_SECONDS", 0.1)
+    monkeypatch.setattr(postgres, "RECONNECT_SECONDS", 0.01)
+    heard = asyncio.Event()
+    async with opened(postgres_place) as database:
+        listening = asyncio.create_task(database.listen(lambda _: heard.set()))
+        try:
+            await _rung(database, heard)
+            [listener] = [each for each in connections if each._listeners]
+            listener._transport.pause_reading()  # from now on nothing that is said to us arrives
+            heard.clear()
+            monkeypatch.setattr(postgres, "CONNECT_SECONDS", 1)
+            await _rung(database, heard)
+            assert listener.is_closed()
+        finally:
+            listening.cancel()
+            await asyncio.wait([listening])
+
+
+async def _rung(database: Database, heard: asyncio.Event) -> None:
+    async with asyncio.timeout(LONG):
+        while not heard.is_set():
+            await database.ring("events")
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize(
     ("before", "batch", "statements"),
     [

@@ -7,8 +7,9 @@ from typing import cast
 import pytest
 
 from receiver.store.tables import events, set_aside
+from receiver.web import protocol
 from receiver.web.hook import PATH
-from receiver.web.protocol import HttpProtocol
+from receiver.web.protocol import LARGEST_HEAD, HttpProtocol
 from tests.web.logged import Lines
 from tests.web.receivers import WAYS, Receiver, callback, guarded, signed, until
 from tests.web.wire import Answer, Wire, request
@@ -77,6 +78,70 @@ async def test_an_idle_connection_is_ended(hasty: Receiver, way: str) -> None:
         assert (await wire.ask(request("POST", way, [signed(body)], body))).status == 202
         assert await wire.ended() == b""
         await idle(hasty)
+
+
+UNFINISHED = {
+    "nothing": b"",
+    "empty lines": b"\r\n\r\n",
+    "half a head": b"POST /webhook/runflow HTTP/1.1\r\nHost: x",
+    "half a body": b"POST /webhook/runflow HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+    "half a body by ASGI": b"POST /webhook/runflow?asgi HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+}
+
+
+@pytest.mark.parametrize("sent", UNFINISHED)
+async def test_a_request_that_does_not_come_to_its_end(
+    on_sqlite: Receiver, monkeypatch: pytest.MonkeyPatch, sent: str
+) -> None:
+    """The connection is ended, on which nothing else was ever to come; at first, and behind a whole request."""
+    monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.1)
+    async with Wire(on_sqlite.port) as wire:
+        await wire.send(UNFINISHED[sent])
+        assert await wire.ended() == b""
+    monkeypatch.setattr(on_sqlite.server.config, "timeout_keep_alive", 0.5)
+    async with Wire(on_sqlite.port) as wire:
+        assert (await wire.ask(request("GET", "/healthz"))).status == 200
+        await wire.send(UNFINISHED[sent])
+        assert await wire.ended() == b""
+    await idle(on_sqlite)
+
+
+async def test_a_request_that_comes_slowly(on_sqlite: Receiver) -> None:
+    """Byte by byte it is a request like any other."""
+    _, body = callback()
+    async with Wire(on_sqlite.port) as wire:
+        for byte in request("POST", PATH, [signed(body)], body):
+            await wire.send(bytes([byte]))
+            await asyncio.sleep(0)
+        assert (await wire.answer()).status == 202
+
+
+@pytest.mark.parametrize("endless", ["GET /xxxxxx", "GET / HTTP/1.1\r\nX: xxxxxx", "GET / HTTP/1.1\r\nX: x\r\n"])
+async def test_a_head_without_end(on_sqlite: Receiver, endless: str) -> None:
+    """An address, a header or headers that go on and on are refused, and no more of them is kept."""
+    head = endless.encode()
+    more = head[-6:] * 1000
+    async with Wire(on_sqlite.port) as wire:
+        await wire.send(head)
+        for _ in range(LARGEST_HEAD // len(more)):
+            await wire.send(more)
+        answering = asyncio.create_task(wire.answer())
+        while not answering.done():  # how it is cut into pieces on its way nobody knows
+            await wire.send(more)
+            await asyncio.wait([answering], timeout=0.2)
+        answer = await answering
+        assert (answer.status, answer.json["code"], await wire.ended()) == (431, "BAD_REQUEST", b"")
+    await idle(on_sqlite)
+
+
+async def test_a_large_head(on_sqlite: Receiver) -> None:
+    """Within the limit it is taken."""
+    large = request("GET", "/healthz", [(f"X-{number}", "x" * 1000) for number in range(60)])
+    async with Wire(on_sqlite.port) as wire:
+        for start in range(0, len(large), 10_000):
+            await wire.send(large[start : start + 10_000])
+            await asyncio.sleep(0.001)
+        assert (await wire.answer()).status == 200
 
 
 @pytest.mark.parametrize("way", WAYS)
