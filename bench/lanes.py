@@ -434,8 +434,9 @@ def measure(
         if "drain" in parts:
             drains += drain(store, postgres_url, messages=500 if quick else 100_000, rounds=rounds)
         if "beside" in parts:
-            beside += beside_a_dead_one(store, "free", postgres_url, messages=500 if quick else 100_000, rounds=rounds)
-            beside += beside_a_dead_one(store, "http", postgres_url, messages=50 if quick else 1_500, rounds=rounds)
+            beside += beside_a_dead_one(store, "free", postgres_url, messages=500 if quick else 200_000, rounds=rounds)
+            # Some seconds: a dead sink costs most in the first, and pauses last longer and longer.
+            beside += beside_a_dead_one(store, "http", postgres_url, messages=50 if quick else 8_000, rounds=rounds)
     at_work = None
     if "workers" in parts and "postgresql" in kinds:
         at_work = workers(postgres_url, evaluations=50 if quick else 1_500, rounds=rounds)
