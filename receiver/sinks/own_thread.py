@@ -7,7 +7,7 @@ disk or a service that hangs would take them one by one, and then hold up all el
 import asyncio
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -15,25 +15,14 @@ T = TypeVar("T")
 
 async def in_own_thread(work: Callable[[], T], name: str) -> T:
     """What `work` returns or raises. Where this is cancelled, the thread goes on alone."""
-    loop = asyncio.get_running_loop()
-    told: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: Exception | None) -> None:
-        if told.done():
-            return
-        if error is not None:
-            told.set_exception(error)
-        else:
-            told.set_result(result)  # type: ignore[arg-type]  # None only where `T` is
+    told: Future[T] = Future()
+    told.set_running_or_notify_cancel()  # it cannot be cancelled any more
 
     def run() -> None:
-        result, failure = None, None
         try:
-            result = work()
+            told.set_result(work())
         except Exception as error:  # noqa: BLE001 (it is raised where it is waited for)
-            failure = error
-        with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, result, failure)
+            told.set_exception(error)
 
     threading.Thread(target=run, name=name, daemon=True).start()
-    return await told
+    return await asyncio.wrap_future(told)

@@ -229,7 +229,7 @@ class RedisSink:
     async def _drop_connections(self) -> None:
         """If one connection is dead, those that lie idle are as well; finding out one by one would cost a timeout each."""
         # Without waiting, which the pool's own method would do: meanwhile another takes one, connects it anew, and loses it.
-        for connection in list(self._redis.connection_pool._available_connections):  # noqa: SLF001 (nothing else lists them)
+        for connection in list(self._redis.connection_pool._available_connections):  # noqa: SLF001 (nothing public lists them)
             await connection.disconnect(nowait=True)
 
     async def check(self) -> str:

@@ -137,6 +137,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Decides which way the request goes."""
         self._is_in_head = False
+        self._idle_since = math.inf  # the answer before it may have come since it began
         if self.url == _PATH and self._is_free_for_a_callback():
             head = read_head(self.headers)
             if head.length is not None and head.length <= self._longest:

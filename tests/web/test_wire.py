@@ -144,6 +144,20 @@ async def test_a_large_head(on_sqlite: Receiver) -> None:
         assert (await wire.answer()).status == 200
 
 
+async def test_a_request_that_begins_before_the_answer_to_another(
+    on_sqlite: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That answer is no reason to take the connection for idle, once the head has come."""
+    monkeypatch.setattr(on_sqlite.server.config, "timeout_keep_alive", 1)
+    _, body = callback()
+    later = request("POST", PATH, [signed(body)], body)
+    async with Wire(on_sqlite.port) as wire:
+        assert (await wire.ask(request("GET", "/healthz") + later[:20])).status == 200
+        await wire.send(later[20 : -len(body)])
+        await asyncio.sleep(1.5)
+        assert (await wire.ask(later[-len(body) :])).status == 202
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_request_that_takes_its_time_is_not_idle(hasty: Receiver, way: str) -> None:
     """A caller whose body comes late is waited for, and its connection lasts."""
